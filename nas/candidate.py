@@ -1,0 +1,132 @@
+"""What flows from search to file: an architecture, then weights, then a plan, then exported files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from nas.task import Preprocessing
+from search_spaces.architecture import Architecture
+from search_spaces.lowering import lower, record
+from search_spaces.measurement import Measurement
+from search_spaces.precision import Precision, QuantizationPlan, with_precision
+from search_spaces.workload import Workload
+
+Verdict = Literal["kept", "reverted", "failed", "not worth it"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRecord:
+    """What one stage did to a candidate: its options, the figures before and after, and the gate's verdict.
+
+    Attributes:
+        stage: Registered name of the stage.
+        options: The stage's fields.
+        before: Figures before, by name: the task's metric, latency_ms, weight_bytes, macs, parameters, ...
+        after: The same figures after, of the exported file.
+        verdict: What the gate decided.
+        reason: One sentence that says why.
+        seconds: Wall time.
+    """
+
+    stage: str
+    options: Mapping[str, Any]  # Any: JSON values
+    before: Mapping[str, Measurement]
+    after: Mapping[str, Measurement]
+    verdict: Verdict
+    reason: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:  # Any: JSON values
+        """Return the JSON form, as in `record.json`."""
+        return {
+            "stage": self.stage,
+            "options": dict(self.options),
+            "before": {name: known.to_dict() for name, known in self.before.items()},
+            "after": {name: known.to_dict() for name, known in self.after.items()},
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidate:
+    """A network with weights. A stage returns a new candidate and leaves the old one, module included, as it was.
+
+    Attributes:
+        architecture: The network as a value; None once a stage has left the block vocabulary.
+        module: The same network with weights, in evaluation mode, on the CPU.
+        preprocessing: How an image becomes its input.
+        quantization: How the exporter shall quantize it; None for float32.
+        history: What was done to it, in order.
+    """
+
+    architecture: Architecture | None
+    module: nn.Module
+    preprocessing: Preprocessing
+    quantization: QuantizationPlan | None = None
+    history: tuple[StageRecord, ...] = field(default=())
+
+    @property
+    def precision(self) -> Precision:
+        """What the exported file ships in."""
+        return "float32" if self.quantization is None else "int8"
+
+    def workload(self) -> Workload:
+        """Return the fused workload at the precision that ships."""
+        if self.architecture is not None:
+            raw = lower(self.architecture)
+        else:
+            raw = record(self.module, self.preprocessing.input_shape)
+        return with_precision(raw, self.quantization)
+
+    def replace(self, **changes: Any) -> "Candidate":  # Any: the fields of a candidate
+        """Return a candidate with other fields."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """How an exported file compares with the network it was made from, on validation images.
+
+    Attributes:
+        images: Number of images compared.
+        max_abs_difference: Largest difference of a logit.
+        max_abs_logit: Largest absolute logit of the network, the scale of that difference.
+        agreement: Share of images with equal top-1.
+        ties: Images whose top two logits lie closer together than the largest difference.
+        passed: Whether the file may ship.
+        reason: One sentence; says what failed.
+    """
+
+    images: int
+    max_abs_difference: float
+    max_abs_logit: float
+    agreement: float
+    ties: int
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """Files written for one candidate.
+
+    Attributes:
+        folder: Where they are.
+        model: The file of the candidate's precision.
+        precision: Of that file.
+        num_bytes: Its size.
+        parity: The comparison with the network.
+        manifest: What `manifest.json` holds.
+    """
+
+    folder: Path
+    model: Path
+    precision: Precision
+    num_bytes: int
+    parity: Parity
+    manifest: Mapping[str, Any]  # Any: JSON values
