@@ -29,13 +29,33 @@ class Block(Protocol):
     attribute `prunable`, for example `prunable: ClassVar[tuple[str, ...]] = ("hidden",)`.
     """
 
+    def __hash__(self) -> int:
+        """Return the hash of the fields, as a frozen dataclass has it."""
+        ...
+
     def build(self, input_shape: Shape) -> "nn.Module":
         """Return the module for inputs of `input_shape` (channels, height, width), without the batch axis."""
         ...
 
 
 BLOCKS: Registry[Block] = Registry(
-    "block", group="embedded_nas.blocks", builtin=("search_spaces.blocks", "search_spaces.shuffle_blocks")
+    "block",
+    group="embedded_nas.blocks",
+    builtin=(
+        "search_spaces.attention_blocks",
+        "search_spaces.blocks",
+        "search_spaces.densenet_blocks",
+        "search_spaces.efficientnet_blocks",
+        "search_spaces.ghost_blocks",
+        "search_spaces.mix_blocks",
+        "search_spaces.mobilenet_blocks",
+        "search_spaces.nasbench201_blocks",
+        "search_spaces.reparametrized_blocks",
+        "search_spaces.resnet_blocks",
+        "search_spaces.shuffle_blocks",
+        "search_spaces.squeezenet_blocks",
+        "search_spaces.vit_blocks",
+    ),
 )
 
 
@@ -108,7 +128,7 @@ class Architecture:
             )
         except (KeyError, TypeError) as error:
             raise SpaceError(f"an architecture needs input_shape and stages (lists): {error}") from error
-        return cls(shape, stages)  # type: ignore[arg-type]
+        return cls(shape, stages)
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -234,7 +234,13 @@ def _select(a: Arguments) -> Call:
     x = a["self"]
     axis = a["dim"] % x.ndim
     start = a["index"] % x.shape[axis]
-    attributes: dict[str, Attribute] = {"axis": axis, "start": start, "stop": start + 1, "step": 1, "drop": True}
+    attributes: dict[str, Attribute] = {
+        "axis": axis,
+        "start": start,
+        "stop": start + 1,
+        "step": 1,
+        "drop": True,
+    }
     return Call("slice", (x,), attributes=attributes)
 
 
@@ -253,7 +259,9 @@ def _transpose(a: Arguments) -> Call:
 
 def _expand(a: Arguments) -> Call | Alias:
     x, size = a["self"], tuple(a["size"])
-    target = tuple(old if new == -1 else new for old, new in zip((1,) * (len(size) - x.ndim) + tuple(x.shape), size, strict=True))
+    target = tuple(
+        old if new == -1 else new for old, new in zip((1,) * (len(size) - x.ndim) + tuple(x.shape), size, strict=True)
+    )
     return Alias(x) if target == tuple(x.shape) else Call("expand", (x,), attributes={"shape": target})
 
 

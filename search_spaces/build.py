@@ -58,9 +58,7 @@ def initialize(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def slice_weights(
-    source: Mapping[str, torch.Tensor], target: nn.Module, *, strict: bool = True
-) -> tuple[str, ...]:
+def slice_weights(source: Mapping[str, torch.Tensor], target: nn.Module, *, strict: bool = True) -> tuple[str, ...]:
     """Fill `target` with leading channels and kernel centres of the equally named tensors of a larger network.
 
     This is the sharing rule of Once-for-All (Cai et al. 2020, arXiv:1908.09791, section 3.2) without its learned
@@ -80,15 +78,20 @@ def slice_weights(
     kept = []
     for name, wanted in target.state_dict().items():
         given = source.get(name)
-        if given is None or given.ndim != wanted.ndim or any(
-            have < need for have, need in zip(given.shape, wanted.shape, strict=True)
+        if (
+            given is None
+            or given.ndim != wanted.ndim
+            or any(have < need for have, need in zip(given.shape, wanted.shape, strict=True))
         ):
             if strict:
                 found = "no such tensor" if given is None else f"shape {tuple(given.shape)}"
                 raise SpaceError(f"{name} needs at least {tuple(wanted.shape)}, the larger network has {found}")
             kept.append(name)
             continue
-        starts = [(have - need) // 2 if axis >= 2 else 0 for axis, (have, need) in enumerate(zip(given.shape, wanted.shape, strict=True))]
+        starts = [
+            (have - need) // 2 if axis >= 2 else 0
+            for axis, (have, need) in enumerate(zip(given.shape, wanted.shape, strict=True))
+        ]
         part = given[tuple(slice(start, start + need) for start, need in zip(starts, wanted.shape, strict=True))]
         wanted.copy_(part)
     return tuple(kept)

@@ -70,19 +70,20 @@ def _fan_in(op: Op) -> int:
 
 @functools.lru_cache(maxsize=65536)
 def segment_macs(segment: Segment) -> int:
+    """Return the multiply-accumulates of one segment."""
     return sum(map(op_macs, segment.ops))
 
 
 @functools.lru_cache(maxsize=65536)
 def segment_parameters(segment: Segment) -> int:
-    trainable = {
-        known.name: known.elements for op in segment.ops for known in op.parameters if known.trainable
-    }
+    """Return the trainable parameters of one segment; a tied tensor counts once."""
+    trainable = {known.name: known.elements for op in segment.ops for known in op.parameters if known.trainable}
     return sum(trainable.values())
 
 
 @functools.lru_cache(maxsize=65536)
 def segment_weight_bytes(segment: Segment) -> int:
+    """Return the stored bytes of one segment, see `weight_bytes`."""
     seen: set[str] = set()
     total = 0
     for op in fuse_segment(segment).ops:
@@ -96,6 +97,7 @@ def segment_weight_bytes(segment: Segment) -> int:
 
 @functools.lru_cache(maxsize=65536)
 def segment_traffic_bytes(segment: Segment) -> int:
+    """Return the activation bytes one segment reads and writes."""
     return sum(
         value.num_bytes
         for op in fuse_segment(segment).ops

@@ -35,9 +35,7 @@ def activation_of(op: Op) -> str:
     return str(op.attribute("activation", ""))
 
 
-def _merge_into_producers(
-    ops: Sequence[Op], output: int, merge: Callable[[Op, Op], Op | None]
-) -> list[Op]:
+def _merge_into_producers(ops: Sequence[Op], output: int, merge: Callable[[Op, Op], Op | None]) -> list[Op]:
     """Join each operator to the producer of its only input where `merge` can and nobody else reads that."""
     readers = _readers(ops, output)
     merged: list[Op] = []

@@ -99,18 +99,21 @@ def _record(module: nn.Module, input_shape: Shape, name: str) -> Segment:
     return recorder.segment(y, name)
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type it
     """Watches one forward pass and writes down operators in single-assignment form."""
 
     def __init__(self, module: nn.Module, x: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._ops: list[Op] = []
         self._kept: list[torch.Tensor] = [x]  # so that no id is used twice
         self._values: dict[int, Value] = {id(x): Value(0, tuple(x.shape))}
         self._count = 1
         self._stored: dict[int, Parameter] = {}
         self._transposed: set[int] = set()
-        named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+        named = [
+            *module.named_parameters(remove_duplicate=False),
+            *module.named_buffers(remove_duplicate=False),
+        ]
         for name, tensor in reversed(named):  # a tied tensor keeps its first name
             self._stored[id(tensor)] = Parameter(
                 "", name, tuple(tensor.shape), _dtype(tensor), isinstance(tensor, nn.Parameter)
@@ -177,7 +180,9 @@ class _Recorder(TorchDispatchMode):
                 f"torch operator {name!r} in module {self._scopes[-1]!r} is outside the operator vocabulary"
             )
         call = READERS[name](arguments)
-        outputs = [tensor for tensor in (result if isinstance(result, tuple | list) else [result]) if tensor is not None]
+        outputs = [
+            tensor for tensor in (result if isinstance(result, tuple | list) else [result]) if tensor is not None
+        ]
         if name in ("native_batch_norm", "_native_batch_norm_legit_no_training", "native_layer_norm",
                     "max_pool2d_with_indices"):  # fmt: skip
             outputs = outputs[:1]
@@ -226,8 +231,15 @@ class _Recorder(TorchDispatchMode):
             attributes["shape"] = tuple(outputs[0].shape)
         values = tuple(self._new(tensor) for tensor in outputs)
         self._ops.append(
-            Op(kind, tuple(inputs), values, tuple(parameters), sorted_attributes(attributes), "float32",
-               self._scopes[-1])  # fmt: skip
+            Op(
+                kind,
+                tuple(inputs),
+                values,
+                tuple(parameters),
+                sorted_attributes(attributes),
+                "float32",
+                self._scopes[-1],
+            )
         )
 
     def _rename_parameter(self, call: Call | Alias, source: torch.Tensor, output: torch.Tensor) -> None:
@@ -251,9 +263,7 @@ class _Recorder(TorchDispatchMode):
 
     def _read(self, tensor: torch.Tensor) -> Value:
         if id(tensor) in self._stale:
-            raise LoweringError(
-                f"module {self._scopes[-1]!r} reads a tensor after an in-place write to a view of it"
-            )
+            raise LoweringError(f"module {self._scopes[-1]!r} reads a tensor after an in-place write to a view of it")
         if id(tensor) not in self._values:
             raise LoweringError(
                 f"module {self._scopes[-1]!r} reads a tensor that is neither input, parameter nor buffer: "

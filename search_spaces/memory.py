@@ -81,7 +81,9 @@ def plan_memory(workload: Workload, *, alignment: int = 1) -> MemoryPlan:
     buffers = tuple(live_buffers(segment, alignment=alignment))
     bound = _bound(buffers)
     orders = _starting_orders(buffers)
-    best_order, best = min(((order, _place(buffers, order)) for order in orders), key=lambda pair: _size(buffers, pair[1]))
+    best_order, best = min(
+        ((order, _place(buffers, order)) for order in orders), key=lambda pair: _size(buffers, pair[1])
+    )
     if _size(buffers, best) > bound:
         best = _improve(buffers, best_order, best, bound)
     return MemoryPlan(buffers, tuple(best), _size(buffers, best), bound, alignment)
@@ -107,8 +109,7 @@ def live_buffers(segment: Segment, *, alignment: int) -> list[Buffer]:
             last[owner[value.id]] = step
     last[owner[segment.output.id]] = max(len(segment.ops) - 1, 0)
     return [
-        Buffer(tuple(members[root]), -(-size[root] // alignment) * alignment, first[root], last[root])
-        for root in size
+        Buffer(tuple(members[root]), -(-size[root] // alignment) * alignment, first[root], last[root]) for root in size
     ]
 
 

@@ -15,7 +15,8 @@ Precision = Literal["float32", "int8"]
 """What a file ships in. "int8" means 8-bit weights and activations, 32-bit biases."""
 
 FLOAT_ONLY: frozenset[str] = frozenset(
-    {"batch_norm", "layer_norm", "softmax", "gelu", "silu", "tanh", "exp", "sqrt", "reciprocal", "div", "pow", "mean", "sum"}
+    {"batch_norm", "layer_norm", "softmax", "gelu", "silu", "tanh", "exp", "sqrt", "reciprocal", "div", "pow", "mean",
+     "sum"}
 )  # fmt: skip
 """Kinds that runtimes compute in float within an 8-bit network."""
 

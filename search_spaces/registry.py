@@ -72,9 +72,7 @@ class Registry(Generic[T]):
         try:
             return self._members[name]
         except KeyError:
-            raise PluginError(
-                f"unknown {self.kind} {name!r}: {near_matches(name, self._members)}"
-            ) from None
+            raise PluginError(f"unknown {self.kind} {name!r}: {near_matches(name, self._members)}") from None
 
     def name_of(self, cls: type) -> str:
         """Return the name `cls` is registered under; raises PluginError when it is not."""
@@ -83,9 +81,7 @@ class Registry(Generic[T]):
         try:
             return self._names[cls]
         except KeyError:
-            raise PluginError(
-                f"{_place(cls)} is no registered {self.kind}: put @register(name) on the class"
-            ) from None
+            raise PluginError(f"{_place(cls)} is no registered {self.kind}: put @register(name) on the class") from None
 
     def names(self) -> tuple[str, ...]:
         """Return every registered name, sorted."""

@@ -21,6 +21,8 @@ from search_spaces.registry import Registry
 
 Option = int | float | str | bool
 Values = Mapping[str, Option]
+Row = npt.NDArray[np.int64]
+"""`num_choices` option numbers: one genotype."""
 Rows = npt.NDArray[np.int64]
 """`n x num_choices` option numbers."""
 
@@ -56,7 +58,26 @@ class SearchSpace(Protocol):
 
 
 SEARCH_SPACES: Registry[SearchSpace] = Registry(
-    "search space", group="embedded_nas.search_spaces", builtin=("search_spaces.mixed",)
+    "search space",
+    group="embedded_nas.search_spaces",
+    builtin=(
+        "search_spaces.efficientnet",
+        "search_spaces.fbnet",
+        "search_spaces.ghostnet",
+        "search_spaces.hybrid",
+        "search_spaces.mcunet",
+        "search_spaces.mixed",
+        "search_spaces.mobilenet_v1",
+        "search_spaces.mobilenet_v2",
+        "search_spaces.mobilenet_v3",
+        "search_spaces.mobilenet_v4",
+        "search_spaces.nasbench201",
+        "search_spaces.ofa_mobilenet_v3",
+        "search_spaces.resnet",
+        "search_spaces.shufflenet_v1",
+        "search_spaces.shufflenet_v2",
+        "search_spaces.squeezenet",
+    ),
 )
 
 
@@ -144,17 +165,17 @@ def _check_values(choices: tuple[Choice, ...], values: Values) -> None:
             raise SpaceError(f"{choice.name!r} must be one of {choice.options}, got {values[choice.name]!r}")
 
 
-def values(space: SearchSpace, row: npt.NDArray[np.int64]) -> dict[str, Option]:
+def values(space: SearchSpace, row: Row) -> dict[str, Option]:
     """Return the chosen option of every choice, by name."""
     return {choice.name: choice.options[number] for choice, number in zip(space.choices, row, strict=True)}
 
 
-def row(space: SearchSpace, chosen: Values) -> npt.NDArray[np.int64]:
+def row(space: SearchSpace, chosen: Values) -> Row:
     """Return the row of the given values; the inverse of `values`."""
     return np.array([choice.options.index(chosen[choice.name]) for choice in space.choices], dtype=np.int64)
 
 
-def decode(space: SearchSpace, row: npt.NDArray[np.int64]) -> Architecture:
+def decode(space: SearchSpace, row: Row) -> Architecture:
     """Return the network of a row."""
     return space.decode(values(space, row))
 
@@ -198,7 +219,7 @@ def crossover(first: Rows, second: Rows, rng: np.random.Generator) -> Rows:
     return children
 
 
-def neighbours(space: SearchSpace, row: npt.NDArray[np.int64]) -> Rows:
+def neighbours(space: SearchSpace, row: Row) -> Rows:
     """Return every row that differs from `row` in one choice."""
     found = []
     for column, size in enumerate(num_options(space)):
@@ -210,7 +231,7 @@ def neighbours(space: SearchSpace, row: npt.NDArray[np.int64]) -> Rows:
     return np.array(found, dtype=np.int64).reshape(-1, len(row))
 
 
-def enumerate_rows(space: SearchSpace) -> Iterator[npt.NDArray[np.int64]]:
+def enumerate_rows(space: SearchSpace) -> Iterator[Row]:
     """Yield every row in lexicographic order."""
     for numbers in itertools.product(*(range(size) for size in num_options(space))):
         yield np.array(numbers, dtype=np.int64)

@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import get_args, Literal
+from typing import Literal, get_args
 
 from search_spaces.architecture import Shape
 from search_spaces.errors import LoweringError
@@ -212,9 +212,7 @@ class Workload:
             raise ValueError(f"{len(self.segments)} segments need as many scopes, got {len(self.scopes)}")
         for before, after in zip(self.segments, self.segments[1:], strict=False):
             if before.output.shape != after.input.shape:
-                raise ValueError(
-                    f"a segment gives {before.output.shape}, the next takes {after.input.shape}"
-                )
+                raise ValueError(f"a segment gives {before.output.shape}, the next takes {after.input.shape}")
 
     @property
     def input(self) -> Value:
