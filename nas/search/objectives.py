@@ -1,0 +1,270 @@
+"""The budget, and what rows of a space cost against it, without training anything."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from latency_models.device import Device
+from latency_models.prediction import AdditivePredictor, Predictor, residual_quantile
+from search_spaces import counts, memory
+from search_spaces.architecture import Architecture
+from search_spaces.fusion import fuse_segment
+from search_spaces.lowering import lower
+from search_spaces.precision import Precision, QuantizationPlan, quantize_segment, with_precision
+from search_spaces.space import ChainSpace, Rows, SearchSpace, decode
+from search_spaces.tables import CostTables, Price
+from search_spaces.workload import Segment, Workload
+
+Floats = npt.NDArray[np.float64]
+ShipsIn = Literal["float32", "int8", "best"]
+
+_PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+LIMITS = ("latency_ms", "parameters", "weight_bytes", "macs", "peak_memory_bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What the delivered file may cost; None for no limit. All in the precision that ships.
+
+    Attributes:
+        latency_ms: Compared with the upper quantile of the prediction, and with the measurement in the end.
+        parameters: Trainable parameters.
+        weight_bytes: Weights, biases and quantization tables.
+        macs: Multiply-accumulates.
+        peak_memory_bytes: Activations alive at once; compared with the liveness bound while searching and with
+            the plan in the end.
+        level: Probability with which a network must stay under `latency_ms` by prediction.
+    """
+
+    latency_ms: float | None = None
+    parameters: int | None = None
+    weight_bytes: int | None = None
+    macs: int | None = None
+    peak_memory_bytes: int | None = None
+    level: float = 0.9
+
+    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, never changed
+
+    def __post_init__(self) -> None:
+        for name in LIMITS:
+            limit = getattr(self, name)
+            if limit is not None and limit <= 0:
+                raise ValueError(f"{name} must be above 0, got {limit}")
+        if not 0.5 <= self.level < 1.0:
+            raise ValueError(f"level must lie in [0.5, 1), got {self.level}")
+
+    def limits(self) -> dict[str, float]:
+        """Return the limits that are set, by name."""
+        return {name: float(getattr(self, name)) for name in LIMITS if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Costs:
+    """Costs of `n` networks, each in the precision it would ship in.
+
+    Attributes:
+        precision: Index into `precisions` for each network.
+        precisions: What that index means.
+        objective: What search minimizes: predicted latency, or MACs on a device without timing.
+        figures: Values by name: macs, parameters, weight_bytes, peak_memory_bytes, latency_ms (mean), upper_ms.
+        excess: For every limit, value / limit - 1; and counts of operators the device cannot run or never timed.
+    """
+
+    precision: npt.NDArray[np.int64]
+    precisions: tuple[Precision, ...]
+    objective: Floats
+    figures: Mapping[str, Floats]
+    excess: Mapping[str, Floats]
+
+    @property
+    def violation(self) -> Floats:
+        """Sum of all positive excesses, shape `(n,)`; 0 for networks that fit."""
+        total = np.zeros(len(self.objective))
+        for over in self.excess.values():
+            total += np.maximum(over, 0.0)
+        return total
+
+    @property
+    def feasible(self) -> npt.NDArray[np.bool_]:
+        """Which networks fit."""
+        return self.violation <= 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RowCosts:
+    """Prices rows of a space on one device; exact for chain spaces with an additive latency model, in arrays.
+
+    Attributes:
+        space: The space of the rows.
+        device: Whose operators, memory and 8-bit scheme count.
+        predictors: Latency models by precision; empty for a device without timing, where MACs are minimized.
+        budget: The limits.
+        ships_in: The precision, or "best" for the faster of those that fit.
+    """
+
+    space: SearchSpace
+    device: Device
+    predictors: Mapping[Precision, Predictor]
+    budget: Budget
+    ships_in: ShipsIn = "best"
+    _price: list[Callable[[Rows], Mapping[str, Floats]]] = field(default_factory=list, init=False, repr=False)
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The precisions that are compared."""
+        if self.ships_in != "best":
+            return (self.ships_in,)
+        return tuple(p for p in _PRECISIONS if p in self.device.precisions)
+
+    def plan(self, precision: Precision) -> QuantizationPlan | None:
+        """Return the plan a network of that precision is lowered with."""
+        return self.device.quantization if precision == "int8" else None
+
+    def __call__(self, rows: Rows) -> Costs:
+        """Return the costs of rows."""
+        if not self._price:
+            self._price.append(self._tables() or self._one_by_one())
+        return self._judge(self._price[0](rows))
+
+    def of(self, architectures: Sequence[Architecture]) -> Costs:
+        """Return the costs of any networks, by the scalar path."""
+        found = [self._scalar(architecture) for architecture in architectures]
+        return self._judge({name: np.array([figures[name] for figures in found]) for name in found[0]})
+
+    def _judge(self, raw: Mapping[str, Floats]) -> Costs:
+        choices = [self._judge_precision(raw, precision) for precision in self.precisions]
+        rank = np.stack([np.where(c.feasible, c.objective, 1e12 * (1.0 + c.violation)) for c in choices])
+        best = rank.argmin(axis=0)
+
+        def pick(parts: list[Floats]) -> Floats:
+            picked: Floats = np.take_along_axis(np.stack(parts), best[None], axis=0)[0]
+            return picked
+
+        return Costs(
+            precision=best,
+            precisions=self.precisions,
+            objective=pick([choice.objective for choice in choices]),
+            figures={name: pick([c.figures[name] for c in choices]) for name in choices[0].figures},
+            excess={name: pick([c.excess[name] for c in choices]) for name in choices[0].excess},
+        )
+
+    def _judge_precision(self, raw: Mapping[str, Floats], precision: Precision) -> Costs:
+        figures = {
+            "macs": raw["macs"],
+            "parameters": raw["parameters"],
+            "weight_bytes": raw[f"weight_bytes.{precision}"],
+            "peak_memory_bytes": raw[f"peak_memory_bytes.{precision}"],
+        }
+        excess: dict[str, Floats] = {"unsupported operators": raw["unsupported"]}
+        bounds = dict(figures)
+        if precision in self.predictors:
+            figures |= {
+                "latency_ms": raw[f"latency_ms.{precision}"],
+                "upper_ms": raw[f"upper_ms.{precision}"],
+            }
+            bounds["latency_ms"] = figures["upper_ms"]
+            excess["operators never timed"] = raw[f"unseen.{precision}"]
+        for name, limit in self.limits().items():
+            if name in bounds:
+                excess[name] = bounds[name] / limit - 1.0
+        objective = figures.get("latency_ms", raw["macs"])
+        return Costs(np.zeros(len(objective), np.int64), (precision,), objective, figures, excess)
+
+    def limits(self) -> dict[str, float]:
+        """Return the budget's limits, tightened by the device's memory and flash."""
+        limits = self.budget.limits()
+        for name, most in (
+            ("peak_memory_bytes", self.device.arena_bytes),
+            ("weight_bytes", self.device.weight_limit_bytes),
+        ):
+            if most is not None:
+                limits[name] = min(limits.get(name, np.inf), float(most))
+        return limits
+
+    def _prices(self) -> dict[str, Price]:
+        allowed = frozenset(self.device.allow_ops)
+        prices = {
+            "macs": Price(counts.segment_macs),
+            "parameters": Price(counts.segment_parameters),
+            "unsupported": Price(lambda segment: _unsupported(segment, allowed)),
+        }
+        for precision in self.precisions:
+            prices |= self._prices_at(precision, self.plan(precision))
+        return prices
+
+    def _prices_at(self, precision: Precision, plan: QuantizationPlan | None) -> dict[str, Price]:
+        def at(segment: Segment) -> Segment:
+            return fuse_segment(segment) if plan is None else quantize_segment(segment, plan)
+
+        prices = {
+            f"weight_bytes.{precision}": Price(lambda segment: counts.segment_weight_bytes(at(segment))),
+            f"peak_memory_bytes.{precision}": Price(lambda segment: memory.segment_peak_bytes(at(segment)), "max"),
+        }
+        predictor = self.predictors.get(precision)
+        if isinstance(predictor, AdditivePredictor):
+            prices[f"latency_ms.{precision}"] = Price(lambda segment: predictor.segment_ms(at(segment)))
+            prices[f"unseen.{precision}"] = Price(
+                lambda segment: float(len(predictor.unseen(Workload((at(segment),), ("",)))))
+            )
+        return prices
+
+    def _tables(self) -> Callable[[Rows], Mapping[str, Floats]] | None:
+        additive = all(isinstance(predictor, AdditivePredictor) for predictor in self.predictors.values())
+        if not isinstance(self.space, ChainSpace) or not additive:
+            return None
+        tables = CostTables(self.space, self._prices())
+
+        def price(rows: Rows) -> Mapping[str, Floats]:
+            raw = tables(rows)
+            for precision, predictor in self.predictors.items():
+                if precision in self.precisions:
+                    assert isinstance(predictor, AdditivePredictor)
+                    raw[f"latency_ms.{precision}"] = raw[f"latency_ms.{precision}"] + predictor.base_ms
+                    factor = 1.0 + residual_quantile(predictor.residuals, self.budget.level)
+                    raw[f"upper_ms.{precision}"] = raw[f"latency_ms.{precision}"] * max(factor, 1e-3)
+            return raw
+
+        return price
+
+    def _one_by_one(self) -> Callable[[Rows], Mapping[str, Floats]]:
+        known: dict[bytes, dict[str, float]] = {}
+
+        def price(rows: Rows) -> Mapping[str, Floats]:
+            for row in rows:
+                if row.tobytes() not in known:
+                    known[row.tobytes()] = self._scalar(decode(self.space, row))
+            found = [known[row.tobytes()] for row in rows]
+            return {name: np.array([figures[name] for figures in found]) for name in found[0]}
+
+        return price
+
+    def _scalar(self, architecture: Architecture) -> dict[str, float]:
+        raw = lower(architecture)
+        allowed = frozenset(self.device.allow_ops)
+        found = {
+            "macs": float(counts.macs(raw)),
+            "parameters": float(counts.parameters(raw)),
+            "unsupported": sum(_unsupported(segment, allowed) for segment in raw.segments),
+        }
+        for precision in self.precisions:
+            workload = with_precision(raw, self.plan(precision))
+            found[f"weight_bytes.{precision}"] = float(counts.weight_bytes(workload))
+            found[f"peak_memory_bytes.{precision}"] = float(memory.peak_bytes(workload))
+            predictor = self.predictors.get(precision)
+            if predictor is not None:
+                prediction = predictor.predict([workload])
+                found[f"latency_ms.{precision}"] = float(prediction.mean_ms[0])
+                found[f"upper_ms.{precision}"] = float(prediction.quantile_ms(self.budget.level)[0])
+                found[f"unseen.{precision}"] = float(len(predictor.unseen(workload)))
+        return found
+
+
+def _unsupported(segment: Segment, allowed: frozenset[str]) -> float:
+    if not allowed:
+        return 0.0
+    fused = fuse_segment(segment)
+    kinds = [op.kind for op in fused.ops] + [str(op.attribute("activation", "")) for op in fused.ops]
+    return float(sum(kind not in allowed for kind in kinds if kind and kind != "reshape"))
