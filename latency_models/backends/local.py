@@ -1,0 +1,185 @@
+"""This machine under onnxruntime."""
+
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from latency_models.measure import Rounds, take_visits
+from latency_models.timing import BACKENDS, Clock, Timing
+from search_spaces.errors import DeviceError, MeasurementError
+
+_ELEMENT_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
+_INSTRUCTION_SETS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "amx_int8",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "sve",
+)
+
+
+@BACKENDS.register("local")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Local:
+    """Times files in this process with the onnxruntime that is installed.
+
+    With one thread the clock is the thread's CPU time, which does not count what neighbours take; with more it is
+    wall time, and waiting threads do not spin.
+
+    Attributes:
+        threads: Threads of one inference.
+        cores: Cores the process is bound to while it measures; empty for all it may use.
+        visits: Rounds of interleaved visits.
+        visit_ms: Time one visit fills.
+        drift: Share by which the reference network may stray before a round is taken again.
+    """
+
+    threads: int = 1
+    cores: tuple[int, ...] = ()
+    visits: int = 9
+    visit_ms: float = 8.0
+    drift: float = 0.03
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise DeviceError(f"threads must be at least 1, got {self.threads}")
+        allowed = os.sched_getaffinity(0)
+        if not set(self.cores) <= allowed:
+            raise DeviceError(f"cores must be among {sorted(allowed)}, got {list(self.cores)}")
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that timings are read from."""
+        return "thread_cpu" if self.threads == 1 else "wall"
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return CPU, instruction sets, runtime, threads, cores and frequency governor."""
+        cpu, flags = _cpu()
+        return {
+            "backend": "local",
+            "machine": platform.machine(),
+            "cpu": cpu,
+            "instruction_sets": " ".join(name for name in _INSTRUCTION_SETS if name in flags),
+            "runtime": f"onnxruntime {onnxruntime.__version__}",
+            "threads": str(self.threads),
+            "cores": ",".join(map(str, self.cores)) or "all",
+            "governor": _governor(),
+        }
+
+    def measure(
+        self,
+        artefacts: Sequence[Path],
+        reference: Path,
+        *,
+        progress: Callable[[float], None] = lambda _share: None,
+    ) -> Sequence[Timing]:
+        """Time every file, interleaved with `reference`; raises MeasurementError as `take_visits` does."""
+        with self._bound():
+            runs = [self.runner(path) for path in artefacts]
+            rounds = Rounds(visits=self.visits, visit_ms=self.visit_ms, drift=self.drift)
+            taken = take_visits(runs, self.runner(reference), rounds=rounds, clock=self.clock, progress=progress)
+        return [
+            Timing(path.name, visits, self.clock, "measured")
+            for path, visits in zip(artefacts, taken.visits, strict=True)
+        ]
+
+    def distribution(self, artefact: Path, *, runs: int = 1000) -> Timing:
+        """Return wall-clock samples of single inferences one after the other, as an application sees them."""
+        with self._bound():
+            run = self.runner(artefact)
+            taken = take_visits(
+                [run],
+                run,
+                rounds=Rounds(visits=1, least_runs=runs, most_runs=runs, warmup=20, drift=0.0),
+                clock="wall",
+            )
+        return Timing(artefact.name, taken.visits[0], "wall", "measured")
+
+    def runner(self, path: Path) -> Callable[[], object]:
+        """Return a function that runs the file once on a fixed random input."""
+        session = open_session(path, threads=self.threads)
+        feed = {node.name: _random_input(path, node.type, node.shape) for node in session.get_inputs()}
+        names = [node.name for node in session.get_outputs()]
+        return lambda: session.run(names, feed)
+
+    @contextmanager
+    def _bound(self) -> Iterator[None]:
+        before = os.sched_getaffinity(0)
+        if self.cores:
+            os.sched_setaffinity(0, set(self.cores))
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, before)
+
+
+def open_session(
+    path: Path | bytes, *, threads: int = 1, optimized: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """Return a session on the CPU with every optimization on.
+
+    Args:
+        path: A model file, or its bytes.
+        threads: Of one inference.
+        optimized: Where to save the graph the runtime really executes.
+
+    Raises:
+        MeasurementError: The runtime refuses the model.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    source = path if isinstance(path, bytes) else str(path)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen classes that share no base
+        name = "the model" if isinstance(path, bytes) else path.name
+        raise MeasurementError(f"onnxruntime refuses {name}: {error}") from error
+
+
+def _random_input(path: Path, kind: str, shape: Sequence[int | str | None]) -> npt.NDArray[np.generic]:
+    if kind not in _ELEMENT_TYPES:
+        raise MeasurementError(f"{path.name}: an input of type {kind} cannot be timed")
+    sizes = [size if isinstance(size, int) else 1 for size in shape]
+    rng = np.random.default_rng(0)
+    if kind == "tensor(float)":
+        return rng.standard_normal(sizes).astype(np.float32)
+    return rng.integers(0, 127, sizes).astype(_ELEMENT_TYPES[kind])
+
+
+def _cpu() -> tuple[str, frozenset[str]]:
+    """Return the CPU's name and its feature flags, as Linux names them."""
+    name, flags = platform.processor() or platform.machine(), frozenset[str]()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return name, flags
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Model", "Hardware"):
+            name = value.strip()
+        elif key.strip() in ("flags", "Features"):
+            flags = frozenset(value.split())
+    return name, flags
+
+
+def _governor() -> str:
+    try:
+        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
+    except OSError:
+        return "unknown"

@@ -1,0 +1,138 @@
+"""What a latency model is: it is fitted to samples of a device and returns a predictor."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from latency_models.device import Device
+from search_spaces.measurement import Measurement, Origin
+from search_spaces.registry import Registry
+from search_spaces.workload import Segment, Workload
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One timed network: its workload at the precision that was timed, and its latency."""
+
+    workload: Workload
+    latency_ms: float
+    origin: Origin = "measured"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """Predicted latencies of `n` networks.
+
+    Attributes:
+        mean_ms: `n` best estimates.
+        spread: `n` relative scales of the error; 1 where the model knows no difference between networks.
+        residuals: `m` relative errors in units of `spread`, (true - predicted) / predicted, sorted, taken from
+            networks of the target device that were left out of the fit.
+        in_range: `n` flags: whether the model has seen networks like this one.
+    """
+
+    mean_ms: Array
+    spread: Array
+    residuals: Array
+    in_range: npt.NDArray[np.bool_]
+
+    def quantile_ms(self, level: float) -> Array:
+        """Return the latency that a network stays under with probability `level`, shape `(n,)`."""
+        return self.mean_ms * np.maximum(1.0 + self.spread * residual_quantile(self.residuals, level), 1e-3)
+
+    def measurement(self, index: int, *, level: float = 0.9, source: str = "") -> Measurement:
+        """Return one prediction with its two-sided interval at `level`."""
+        mean = float(self.mean_ms[index])
+        lower = float(self.quantile_ms((1 - level) / 2)[index])
+        upper = float(self.quantile_ms((1 + level) / 2)[index])
+        return Measurement(
+            value=mean,
+            unit="ms",
+            origin="predicted",
+            lower=min(lower, mean),
+            upper=max(upper, mean),
+            level=level,
+            source=source,
+        )
+
+
+def residual_quantile(residuals: Array, level: float) -> float:
+    """Return the conformal quantile of sorted left-out residuals.
+
+    With m residuals the (m + 1) x level smallest covers a new network with probability `level` when networks are
+    exchangeable (Vovk et al. 2005; split-conformal form). Beyond the extreme residuals their tail is continued
+    linearly instead of being infinite.
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must lie between 0 and 1, got {level=}")
+    count = len(residuals)
+    if not count:
+        raise ValueError("no residuals to take a quantile of")
+    position = (count + 1) * level - 1
+    if count == 1:
+        return float(residuals[0])
+    if position < 0:
+        return float(residuals[0] + position * (residuals[1] - residuals[0]))
+    if position > count - 1:
+        return float(residuals[-1] + (position - count + 1) * (residuals[-1] - residuals[-2]))
+    return float(np.interp(position, np.arange(count), residuals))
+
+
+class Predictor(Protocol):
+    """A fitted latency model of one device, runtime, thread count and precision."""
+
+    def predict(self, workloads: Sequence[Workload]) -> Prediction:
+        """Return latencies of workloads at the precision the model was fitted for."""
+        ...
+
+    def unseen(self, workload: Workload) -> tuple[str, ...]:
+        """Return the kernel kinds of `workload` that no sample held, such as "depthwise.k7"."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:  # Any: JSON values
+        """Return the JSON form, plain numbers with a schema version."""
+        ...
+
+
+@runtime_checkable
+class AdditivePredictor(Predictor, Protocol):
+    """A predictor whose mean is a constant plus a price of every segment, so that tables can hold it."""
+
+    @property
+    def base_ms(self) -> float:
+        """The constant."""
+        ...
+
+    @property
+    def residuals(self) -> Array:
+        """Sorted relative errors of networks left out."""
+        ...
+
+    def segment_ms(self, segment: Segment) -> float:
+        """Return what one segment, at the precision of the fit, adds."""
+        ...
+
+
+class LatencyModel(Protocol):
+    """A method of predicting latency: a frozen dataclass of its settings."""
+
+    def fit(self, device: Device, samples: Sequence[Sample]) -> Predictor:
+        """Return a predictor fitted to samples of `device`.
+
+        Raises:
+            MeasurementError: Too few samples, or samples of several origins.
+        """
+        ...
+
+
+LATENCY_MODELS: Registry[LatencyModel] = Registry(
+    "latency model", group="embedded_nas.latency_models", builtin=("latency_models.additive",)
+)
+
+PREDICTORS: dict[str, Callable[[Mapping[str, Any]], Predictor]] = {}  # Any: JSON values
+"""Readers of saved predictors, by the `type` in their JSON."""
