@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from search_spaces.measurement import Measurement
     from search_spaces.memory import peak_bytes, plan_memory
     from search_spaces.precision import Precision, QuantizationPlan, with_precision
+    from search_spaces.published import load_published
     from search_spaces.registry import Registry
+    from search_spaces.reparametrize import deploy, training_form
     from search_spaces.space import SEARCH_SPACES, Chain, ChainSpace, Choice, Position, SearchSpace
     from search_spaces.tables import CostTables, Price
     from search_spaces.workload import Op, Segment, Value, Workload
@@ -31,16 +33,18 @@ _HOME = {
     "NasError": "errors", "fuse": "fusion", "lower": "lowering", "record": "lowering",
     "Measurement": "measurement", "peak_bytes": "memory", "plan_memory": "memory",
     "Precision": "precision", "QuantizationPlan": "precision", "with_precision": "precision",
+    "load_published": "published", "deploy": "reparametrize", "training_form": "reparametrize",
     "Registry": "registry", "SEARCH_SPACES": "space", "Chain": "space", "ChainSpace": "space", "Choice": "space",
     "Position": "space", "SearchSpace": "space", "CostTables": "tables", "Price": "tables",
     "Op": "workload", "Segment": "workload", "Value": "workload", "Workload": "workload",
 }  # fmt: skip
 
 __all__ = [
-    "BLOCKS", "Architecture", "Block", "Chain", "ChainSpace", "Choice", "CostTables", "Measurement", "NasError",
-    "Network", "Op", "Position", "Precision", "Price", "QuantizationPlan", "Registry", "SEARCH_SPACES", "SearchSpace",
-    "Segment", "Shape", "Value", "Workload", "activation_traffic_bytes", "build", "fuse", "lower", "macs",
-    "parameters", "peak_bytes", "plan_memory", "record", "slice_weights", "weight_bytes", "with_precision",
+    "Architecture", "BLOCKS", "Block", "Chain", "ChainSpace", "Choice", "CostTables", "Measurement", "NasError",
+    "Network", "Op", "Position", "Precision", "Price", "QuantizationPlan", "Registry", "SEARCH_SPACES",
+    "SearchSpace", "Segment", "Shape", "Value", "Workload", "activation_traffic_bytes", "build", "deploy",
+    "fuse", "load_published", "lower", "macs", "parameters", "peak_bytes", "plan_memory", "record",
+    "slice_weights", "training_form", "weight_bytes", "with_precision",
 ]  # fmt: skip
 
 

@@ -43,14 +43,28 @@ class Conv:
 @BLOCKS.register("max_pool")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaxPool:
-    """Maximum over windows, padded by half a window."""
+    """Maximum over windows, padded by half a window unless `padded` is false."""
 
     kernel: int = 3
     stride: int = 2
+    padded: bool = True
 
     def build(self, input_shape: Shape) -> nn.Module:
         """Return the layer."""
-        return nn.MaxPool2d(self.kernel, self.stride, self.kernel // 2)
+        return nn.MaxPool2d(self.kernel, self.stride, self.kernel // 2 if self.padded else 0)
+
+
+@BLOCKS.register("norm_activation")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormActivation:
+    """Batch normalization and activation, which end networks whose blocks normalize first."""
+
+    activation: str = "relu"
+    eps: float = 1e-5
+
+    def build(self, input_shape: Shape) -> nn.Module:
+        """Return the layer."""
+        return nn.Sequential(nn.BatchNorm2d(input_shape[0], eps=self.eps), activation(self.activation))
 
 
 @BLOCKS.register("inverted_residual")
@@ -101,7 +115,12 @@ class _InvertedResidual(nn.Module):
         hidden, options = block.hidden, {"activation_name": block.activation, "eps": block.eps}
         self.expand = ConvNorm(in_channels, hidden, **options) if block.expand else nn.Identity()  # type: ignore[arg-type]
         self.depthwise = ConvNorm(
-            hidden, hidden, block.kernel, stride=block.stride, groups=hidden, **options  # type: ignore[arg-type]
+            hidden,
+            hidden,
+            block.kernel,
+            stride=block.stride,
+            groups=hidden,
+            **options,  # type: ignore[arg-type]
         )
         self.se = SqueezeExcitation(hidden, block.se) if block.se else nn.Identity()
         self.project = ConvNorm(hidden, block.width, activation_name="none", eps=block.eps)
@@ -120,12 +139,14 @@ class Classifier:
     Attributes:
         classes: Number of logits.
         hidden: Width of a linear layer before the last, as MobileNetV3 has; 0 for none.
+        norm: Whether that layer has batch normalization in place of a bias, as MobileNetV4 has.
         activation: After that layer.
         dropout: Share of features dropped before the last layer while training.
     """
 
     classes: int
     hidden: int = 0
+    norm: bool = False
     activation: Literal["relu", "relu6", "hard_swish", "silu"] = "hard_swish"
     dropout: float = 0.0
 
@@ -145,9 +166,10 @@ class _Classifier(nn.Module):
     def __init__(self, in_channels: int, block: Classifier) -> None:
         super().__init__()
         if block.hidden:
-            self.hidden: nn.Module = nn.Sequential(
-                nn.Linear(in_channels, block.hidden), activation(block.activation)
-            )
+            layers = [nn.Linear(in_channels, block.hidden, bias=not block.norm), activation(block.activation)]
+            if block.norm:
+                layers.insert(1, nn.BatchNorm1d(block.hidden))
+            self.hidden: nn.Module = nn.Sequential(*layers)
         else:
             self.hidden = nn.Identity()
         self.dropout = nn.Dropout(block.dropout) if block.dropout else nn.Identity()

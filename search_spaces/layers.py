@@ -40,10 +40,29 @@ class ConvNorm(nn.Sequential):
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
-        )
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, eps=eps)
+        if activation_name != "none":
+            self.activation = activation(activation_name)
+
+
+class BiasedConv(nn.Sequential):
+    """Convolution with bias and activation, without normalization; padded by half a window unless told."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        activation_name: str = "relu",
+        padding: int | None = None,
+    ) -> None:
+        super().__init__()
+        padding = kernel // 2 if padding is None else padding
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups)
         if activation_name != "none":
             self.activation = activation(activation_name)
 
@@ -68,11 +87,14 @@ class SqueezeExcitation(nn.Module):
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         """Return the input with every channel scaled by its gate."""
         pooled = x_NCHW.mean((2, 3), keepdim=True)
-        return x_NCHW * self.gate(self.expand(self.inner(self.reduce(pooled))))
+        gates: torch.Tensor = self.gate(self.expand(self.inner(self.reduce(pooled))))
+        return x_NCHW * gates
 
 
 def channel_shuffle(x_NCHW: torch.Tensor, groups: int) -> torch.Tensor:
     """Interleave the channels of `groups` equal groups (ShuffleNet, Zhang et al. 2018, arXiv:1707.01083)."""
+    if groups == 1:
+        return x_NCHW
     batch, channels, height, width = x_NCHW.shape
     grouped = x_NCHW.view(batch, groups, channels // groups, height, width)
     return grouped.transpose(1, 2).reshape(batch, channels, height, width)

@@ -1,15 +1,14 @@
 """The default space: every stage is made of MobileNetV2 inverted residuals or of ShuffleNetV2 units."""
 
-import itertools
 from dataclasses import dataclass
 from typing import Literal
 
 from search_spaces.architecture import Block, Shape
 from search_spaces.blocks import Classifier, Conv, InvertedResidual
 from search_spaces.errors import SpaceError
-from search_spaces.rounding import multiple_of_8
 from search_spaces.shuffle_blocks import ShuffleUnit
 from search_spaces.space import SEARCH_SPACES, Chain, ChainSpace, Choice, Position, Values
+from search_spaces.stages import default_strides, squeezed
 
 Family = Literal["mobilenet", "shufflenet"]
 
@@ -66,7 +65,11 @@ class MixedSpace(ChainSpace):
     def chain(self) -> Chain:
         """The stem, one position for every stage, and the head."""
         stem_stride, *strides = self.strides or default_strides(min(self.resolutions), len(self.widths))
-        stem = Conv(width=self.stem_width, stride=stem_stride, activation="hard_swish" if self.activations == ("hard_swish",) else "relu")
+        stem = Conv(
+            width=self.stem_width,
+            stride=stem_stride,
+            activation="hard_swish" if self.activations == ("hard_swish",) else "relu",
+        )
         positions = [Position((), lambda _shape, _values: (stem,))]
         for number, (widths, stride) in enumerate(zip(self.widths, strides, strict=True), start=1):
             positions.append(self._stage(f"stage{number}", widths, stride))
@@ -122,23 +125,3 @@ class MixedSpace(ChainSpace):
     def _head(self, _shape: Shape, values: Values) -> tuple[Block, ...]:
         wide = Conv(width=int(values["head.width"]), kernel=1, activation="relu")
         return (wide, Classifier(classes=self.classes))
-
-
-def squeezed(channels: int) -> int:
-    """Return the squeezed channels of squeeze-excitation: a quarter, in multiples of 8 (MobileNetV3)."""
-    return multiple_of_8(channels / 4)
-
-
-def default_strides(side: int, stages: int) -> tuple[int, ...]:
-    """Return strides of stem and stages that bring `side` pixels down to 4 to 7, the stem first.
-
-    Inputs under 32 pixels keep their size in the stem. The remaining halvings go to stages from the second on,
-    evenly spread, as in the mobile networks.
-    """
-    halvings = 0
-    while side > 7 and halvings <= stages:
-        side = (side + 1) // 2
-        halvings += 1
-    order = itertools.chain([0], range(2, stages + 1), [1])
-    strided = set(itertools.islice(order, halvings))
-    return tuple(2 if number in strided else 1 for number in range(stages + 1))

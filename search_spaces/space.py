@@ -125,7 +125,7 @@ class ChainSpace:
         from search_spaces.lowering import lower_block
 
         chain = _chain(self)
-        _check_values(self.choices, values)
+        check_values(self.choices, values)
         first = chain.inputs[0]
         if len(chain.inputs) > 1:
             first = next(shape for shape in chain.inputs if shape[1] == values["resolution"])
@@ -157,7 +157,8 @@ def _chain_choices(space: ChainSpace) -> tuple[Choice, ...]:
     return tuple(found.values())
 
 
-def _check_values(choices: tuple[Choice, ...], values: Values) -> None:
+def check_values(choices: tuple[Choice, ...], values: Values) -> None:
+    """Raise SpaceError for a choice without value or a value that is no option of it."""
     for choice in choices:
         if choice.name not in values:
             raise SpaceError(f"choice {choice.name!r} has no value")

@@ -58,11 +58,17 @@ def test_json_is_canonical(small):
     [
         (lambda r: r.update(format=2), "expected an architecture of format 1, got format 2"),
         (lambda r: r.update(color="red"), "no key 'color'"),
-        (lambda r: r["stages"][0][0].update(widht=3), r"stages\[0\]\[0\].*no field 'widht'.*did you mean 'width'"),
+        (
+            lambda r: r["stages"][0][0].update(widht=3),
+            r"stages\[0\]\[0\].*no field 'widht'.*did you mean 'width'",
+        ),
         (lambda r: r["stages"][0][0].update(width="8"), r"stages\[0\]\[0\].width must be int, got '8'"),
         (lambda r: r["stages"][0][0].update(width=True), r"width must be int, got True"),
         (lambda r: r["stages"][0][0].update(type="convv"), r"unknown block 'convv': did you mean 'conv'"),
-        (lambda r: r["stages"][0][0].update(stride=3), r"stages\[0\]\[0\].*stride must be 1 or 2, got stride=3"),
+        (
+            lambda r: r["stages"][0][0].update(stride=3),
+            r"stages\[0\]\[0\].*stride must be 1 or 2, got stride=3",
+        ),
         (lambda r: r["stages"][0][0].pop("width"), r"stages\[0\]\[0\]"),
         (lambda r: r.update(input_shape=[3, 32]), "three positive integers"),
         (lambda r: r.pop("stages"), "needs input_shape and stages"),

@@ -29,7 +29,9 @@ def test_module_names_follow_stage_and_block():
 
 
 def test_sliced_network_holds_leading_channels_and_kernel_centres():
-    space = MixedSpace(families=("mobilenet",), widths=((8, 16), (16, 24)), depths=(1, 2), se=(False,), activations=("relu",))
+    space = MixedSpace(
+        families=("mobilenet",), widths=((8, 16), (16, 24)), depths=(1, 2), se=(False,), activations=("relu",)
+    )
     options = {choice.name: choice.options for choice in space.choices}
     big = build(space.decode({name: found[-1] for name, found in options.items()}), seed=3)
     small = build(space.decode({name: found[0] for name, found in options.items()}), seed=4)

@@ -27,7 +27,13 @@ def test_fusing_twice_changes_nothing():
 
 def test_folded_convolution_keeps_the_parameters_of_both():
     (op,) = fuse(record(ConvNorm(3, 8, 3), (3, 8, 8)))
-    assert [known.role for known in op.parameters] == ["weight", "norm_weight", "norm_bias", "norm_mean", "norm_var"]
+    assert [known.role for known in op.parameters] == [
+        "weight",
+        "norm_weight",
+        "norm_bias",
+        "norm_mean",
+        "norm_var",
+    ]
     assert op.number("norm_eps") == 1e-5
     assert (activation_of(op), op.number("activation_min"), op.number("activation_max")) == ("clip", 0.0, 6.0)
 

@@ -135,7 +135,11 @@ def test_parameters_as_operands_keep_their_names():
             return x * self.gain + self.shift.view(1, -1, 1, 1)
 
     mul, add = record(Scaled(), (4, 8, 8))
-    assert (mul.parameters[0].role, mul.parameters[0].name, mul.parameters[0].trainable) == ("operand", "gain", True)
+    assert (mul.parameters[0].role, mul.parameters[0].name, mul.parameters[0].trainable) == (
+        "operand",
+        "gain",
+        True,
+    )
     assert (add.parameters[0].name, add.parameters[0].trainable) == ("shift", False)
     assert counts.parameters(record(Scaled(), (4, 8, 8))) == 4
 
@@ -172,7 +176,10 @@ class Narrow(nn.Module):
         (TwoOutputs(), "must return one tensor, got tuple"),
         (Narrow(), "Narrow cannot take an input of"),
         (nn.BatchNorm2d(4, track_running_stats=False), "running statistics"),
-        (nn.Conv2d(4, 4, 1).register_forward_hook(lambda *_: None) and nn.ConvTranspose2d(4, 4, 2), "not transposed"),
+        (
+            nn.Conv2d(4, 4, 1).register_forward_hook(lambda *_: None) and nn.ConvTranspose2d(4, 4, 2),
+            "not transposed",
+        ),
     ],
     ids=["operator", "constant", "outputs", "shape", "statistics", "transposed"],
 )
@@ -194,7 +201,10 @@ def test_a_block_that_cannot_take_its_input_is_named_with_its_place():
     from search_spaces.architecture import Architecture
     from search_spaces.blocks import Classifier, Conv, InvertedResidual
 
-    broken = Architecture((3, 8, 8), ((Conv(width=8),), (InvertedResidual(width=8, hidden=9, expand=False),), (Classifier(classes=2),)))
+    broken = Architecture(
+        (3, 8, 8),
+        ((Conv(width=8),), (InvertedResidual(width=8, hidden=9, expand=False),), (Classifier(classes=2),)),
+    )
     with pytest.raises(LoweringError, match=r"stages.1.0.*without expansion hidden must be 8"):
         lower(broken)
     with pytest.raises(LoweringError):

@@ -5,8 +5,9 @@ from search_spaces import space as rows_of
 from search_spaces.architecture import Architecture
 from search_spaces.blocks import Classifier, Conv
 from search_spaces.errors import SpaceError
-from search_spaces.mixed import MixedSpace, default_strides
+from search_spaces.mixed import MixedSpace
 from search_spaces.space import Chain, ChainSpace, Choice, Position
+from search_spaces.stages import default_strides
 
 
 class Tiny(ChainSpace):
@@ -86,7 +87,10 @@ def test_encoding_has_one_hot_groups(rng):
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"kernel": 3}, "'width' has no value"), ({"kernel": 7, "width": 8}, r"'kernel' must be one of \(3, 5\), got 7")],
+    [
+        ({"kernel": 3}, "'width' has no value"),
+        ({"kernel": 7, "width": 8}, r"'kernel' must be one of \(3, 5\), got 7"),
+    ],
     ids=["missing", "foreign"],
 )
 def test_values_outside_the_space_are_refused(values, message):
