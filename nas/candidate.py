@@ -29,6 +29,8 @@ class StageRecord:
         verdict: What the gate decided.
         reason: One sentence that says why.
         seconds: Wall time.
+        figures: What else the stage measured, by name, such as the metric of a control.
+        notes: Sentences of the stage about what it did and what it left alone.
     """
 
     stage: str
@@ -38,6 +40,8 @@ class StageRecord:
     verdict: Verdict
     reason: str
     seconds: float
+    figures: Mapping[str, Measurement] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:  # Any: JSON values
         """Return the JSON form, as in `record.json`."""
@@ -49,6 +53,8 @@ class StageRecord:
             "verdict": self.verdict,
             "reason": self.reason,
             "seconds": self.seconds,
+            "figures": {name: known.to_dict() for name, known in self.figures.items()},
+            "notes": list(self.notes),
         }
 
 
@@ -62,6 +68,8 @@ class Candidate:
         preprocessing: How an image becomes its input.
         quantization: How the exporter shall quantize it; None for float32.
         history: What was done to it, in order.
+        figures: What the stage that made it measured; the pipeline moves it into that stage's record.
+        notes: Sentences of that stage, likewise.
     """
 
     architecture: Architecture | None
@@ -69,6 +77,8 @@ class Candidate:
     preprocessing: Preprocessing
     quantization: QuantizationPlan | None = None
     history: tuple[StageRecord, ...] = field(default=())
+    figures: Mapping[str, Measurement] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def precision(self) -> Precision:
@@ -96,6 +106,8 @@ class Parity:
         images: Number of images compared.
         max_abs_difference: Largest difference of a logit.
         max_abs_logit: Largest absolute logit of the network, the scale of that difference.
+        relative_rms: Root mean square of the differences over that of the network's logits, each image's mean
+            logit taken off.
         agreement: Share of images with equal top-1.
         ties: Images whose top two logits lie closer together than the largest difference.
         passed: Whether the file may ship.
@@ -105,10 +117,33 @@ class Parity:
     images: int
     max_abs_difference: float
     max_abs_logit: float
+    relative_rms: float
     agreement: float
     ties: int
     passed: bool
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedFile:
+    """One model file and how it compares with the network.
+
+    Attributes:
+        path: Where it is.
+        precision: What it computes in.
+        num_bytes: Its size.
+        sha256: Hash of its bytes, 64 hex digits.
+        parity: The comparison with the network.
+        float_operators: Convolutions and matrix products that the runtime computes in float; 0 is the bar for an
+            8-bit file, less what its plan keeps float.
+    """
+
+    path: Path
+    precision: Precision
+    num_bytes: int
+    sha256: str
+    parity: Parity
+    float_operators: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,16 +152,30 @@ class Exported:
 
     Attributes:
         folder: Where they are.
-        model: The file of the candidate's precision.
-        precision: Of that file.
-        num_bytes: Its size.
-        parity: The comparison with the network.
+        files: The float32 file first; the last is of the candidate's precision.
         manifest: What `manifest.json` holds.
     """
 
     folder: Path
-    model: Path
-    precision: Precision
-    num_bytes: int
-    parity: Parity
+    files: tuple[ExportedFile, ...]
     manifest: Mapping[str, Any]  # Any: JSON values
+
+    @property
+    def model(self) -> Path:
+        """The file of the candidate's precision."""
+        return self.files[-1].path
+
+    @property
+    def precision(self) -> Precision:
+        """Of that file."""
+        return self.files[-1].precision
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of that file."""
+        return self.files[-1].num_bytes
+
+    @property
+    def parity(self) -> Parity:
+        """Comparison of that file with the network."""
+        return self.files[-1].parity

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from nas.candidate import Candidate, Exported
+from nas.candidate import Candidate, Exported, Parity
 from nas.task import Task
 from search_spaces.architecture import Architecture
 from search_spaces.measurement import Measurement
+from search_spaces.precision import QuantizationPlan
 from search_spaces.registry import Registry
 from search_spaces.workload import Workload
 
@@ -23,6 +24,25 @@ def quiet(label: str, share: float) -> None:
     """Report progress to nobody."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationContext:
+    """What an evaluator may use besides the architecture and the task.
+
+    Attributes:
+        train: How networks are trained; its `epochs` are those of the last rung.
+        until_epoch: Epoch to train to: all of `train.epochs`, or fewer on a lower rung.
+        seed: Of this architecture; derived from the run's seed.
+        folder: Where checkpoints of this architecture are kept between rungs.
+        should_stop: Asked now and then; work that has not finished is then dropped.
+    """
+
+    train: "TrainOptions"
+    until_epoch: int
+    seed: int
+    folder: Path
+    should_stop: Callable[[], bool] = field(default=lambda: False)
+
+
 class Evaluator(Protocol):
     """Says something about an architecture; cheap evaluators run first.
 
@@ -31,7 +51,7 @@ class Evaluator(Protocol):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of the measurements it gives."""
+        """Names of the measurements it gives; the search maximizes the first."""
         ...
 
     @property
@@ -39,8 +59,10 @@ class Evaluator(Protocol):
         """How dear it is, 0 to 3."""
         ...
 
-    def evaluate(self, architecture: Architecture, task: Task, budget: float) -> Mapping[str, Measurement]:
-        """Return its measurements; `budget` is the share of a full evaluation to spend, 0 to 1."""
+    def evaluate(
+        self, architecture: Architecture, task: Task, context: EvaluationContext
+    ) -> Mapping[str, Measurement]:
+        """Return its measurements."""
         ...
 
 
@@ -55,6 +77,11 @@ class StageContext:
         predict_ms: Predicted latency of a workload on the run's device, at its precision.
         alignment: Multiple of channels below which narrowing buys no time on the device.
         teacher: Larger trained network, where the run has one.
+        ships: How the delivered file will be quantized where a later stage does that; None for as the candidate
+            is. A stage that is driven by latency asks for that file's.
+        quantization: The 8-bit scheme of the run's device.
+        compare: Compares the file that a candidate would be exported to with its network, on validation images;
+            None where nothing can be exported yet.
         progress: Told how far the stage is.
     """
 
@@ -64,6 +91,9 @@ class StageContext:
     predict_ms: Callable[[Workload], float]
     alignment: int = 8
     teacher: Candidate | None = None
+    ships: QuantizationPlan | None = None
+    quantization: QuantizationPlan = field(default_factory=QuantizationPlan)
+    compare: Callable[[Candidate], Parity] | None = None
     progress: Progress = field(default=quiet)
 
 
@@ -75,15 +105,34 @@ class Stage(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportContext:
+    """What an exporter may use besides the candidate and the task: the limits of the device's runtime.
+
+    Attributes:
+        opset: Highest ONNX opset that the runtime loads.
+        ir_version: Highest ONNX IR version that it loads.
+        decoding: Sentences that say how an image file becomes pixels; files carry them along.
+        progress: Told how far the exporter is.
+    """
+
+    opset: int = 18
+    ir_version: int = 8
+    decoding: tuple[str, ...] = ()
+    progress: Progress = field(default=quiet)
+
+
 class Exporter(Protocol):
     """Writes a candidate as files and checks them by running them."""
 
-    def export(self, candidate: Candidate, task: Task, folder: Path) -> Exported:
+    def export(self, candidate: Candidate, task: Task, folder: Path, context: ExportContext) -> Exported:
         """Write the files into `folder` and compare them with the network on validation images."""
         ...
 
 
-EVALUATORS: Registry[Evaluator] = Registry("evaluator", group="embedded_nas.evaluators")
+EVALUATORS: Registry[Evaluator] = Registry(
+    "evaluator", group="embedded_nas.evaluators", builtin=("nas.evaluate.training",)
+)
 STAGES: Registry[Stage] = Registry(
     "stage",
     group="embedded_nas.stages",
