@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("search_spaces", "latency_models", "nas")
 LEAVES = ("evaluate", "search", "compress", "export", "report", "data", "train")
-SHARED = {"protocols", "candidate", "task", "run", "train", "metrics", "workers", "store"}
+SHARED = {"protocols", "candidate", "task", "run", "train", "metrics", "workers", "store", "results"}
 
 
 def modules() -> list[tuple[str, Path]]:
