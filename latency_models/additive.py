@@ -57,7 +57,7 @@ class Additive:
             base_ms=base,
             prices={column: float(price) for column, price, on in zip(columns, prices, used, strict=True) if on},
             lanes=lanes,
-            residuals=np.sort(residuals),
+            left_out=residuals,
             seen=frozenset(column.rpartition(":")[0] for column in columns),
             range_ms=(float(latencies.min()), float(latencies.max())),
         )
@@ -71,7 +71,8 @@ class AdditiveLatency:
         base_ms: Cost of any network.
         prices: Milliseconds per unit of a feature.
         lanes: Channels of the vector unit that the features assume.
-        residuals: Sorted relative errors of networks left out of the fit.
+        left_out: Relative error, (true - predicted) / predicted, of every sample by a fit without its fold, in the
+            order of the samples.
         seen: Feature groups that occurred among the samples.
         range_ms: Least and greatest latency among the samples.
     """
@@ -79,10 +80,15 @@ class AdditiveLatency:
     base_ms: float
     prices: Mapping[str, float]
     lanes: int
-    residuals: Array
+    left_out: Array
     seen: frozenset[str]
     range_ms: tuple[float, float]
     _cache: dict[Segment, float] = field(default_factory=dict, repr=False)
+
+    @property
+    def residuals(self) -> Array:
+        """The left-out errors, sorted."""
+        return np.sort(self.left_out)
 
     def segment_ms(self, segment: Segment) -> float:
         """Return what one segment adds, in milliseconds."""
@@ -116,7 +122,7 @@ class AdditiveLatency:
             "base_ms": self.base_ms,
             "prices": dict(self.prices),
             "lanes": self.lanes,
-            "residuals": [float(residual) for residual in self.residuals],
+            "left_out": [float(residual) for residual in self.left_out],
             "seen": sorted(self.seen),
             "range_ms": list(self.range_ms),
         }
@@ -132,7 +138,7 @@ class AdditiveLatency:
             base_ms=float(record["base_ms"]),
             prices=dict(record["prices"]),
             lanes=int(record["lanes"]),
-            residuals=np.asarray(record["residuals"], dtype=np.float64),
+            left_out=np.asarray(record["left_out"], dtype=np.float64),
             seen=frozenset(record["seen"]),
             range_ms=(float(record["range_ms"][0]), float(record["range_ms"][1])),
         )

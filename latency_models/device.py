@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from latency_models.timing import Backend
 from search_spaces.errors import DeviceError, near_matches
-from search_spaces.precision import QuantizationPlan
+from search_spaces.precision import Precision, QuantizationPlan
 from search_spaces.workload import KINDS
 
 
@@ -40,7 +40,7 @@ class Device:
     name: str
     backend: Backend
     quantization: QuantizationPlan = field(default_factory=QuantizationPlan)
-    precisions: tuple[str, ...] = ("float32", "int8")
+    precisions: tuple[Precision, ...] = ("float32", "int8")
     allow_ops: tuple[str, ...] = ()
     ram: tuple[MemoryRegion, ...] = ()
     reserve_bytes: int = 0

@@ -1,9 +1,9 @@
 """What a timing is, and the seam behind which it is taken."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -79,14 +79,27 @@ class Timing:
 
 
 class Backend(Protocol):
-    """Runs model files on one device and times them."""
+    """Runs model files on one device and times them.
+
+    Attributes:
+        live: Whether it can time any file it is given; a table cannot.
+    """
+
+    live: ClassVar[bool]
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return everything that makes this another device when it changes: CPU, runtime, threads, governor, ..."""
         ...
 
-    def measure(self, artefacts: Sequence[Path], reference: Path) -> Sequence[Timing]:
+    def measure(
+        self, artefacts: Sequence[Path], reference: Path, *, progress: Callable[[float], None] = ...
+    ) -> Sequence[Timing]:
         """Time every artefact, interleaved with `reference`.
+
+        Args:
+            artefacts: Model files.
+            reference: A model file of middling size, visited again and again to see whether the device is steady.
+            progress: Told the share done.
 
         Raises:
             MeasurementError: A file that the runtime refuses, or timings that never settled.

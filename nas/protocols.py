@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nas.candidate import Candidate, Exported, Parity
-from nas.task import Task
+from nas.task import Preprocessing, Task
 from search_spaces.architecture import Architecture
 from search_spaces.measurement import Measurement
 from search_spaces.precision import QuantizationPlan
@@ -14,6 +14,7 @@ from search_spaces.registry import Registry
 from search_spaces.workload import Workload
 
 if TYPE_CHECKING:
+    from latency_models.graph import GraphInput
     from nas.train.options import TrainOptions
 
 Progress = Callable[[str, float], None]
@@ -59,9 +60,7 @@ class Evaluator(Protocol):
         """How dear it is, 0 to 3."""
         ...
 
-    def evaluate(
-        self, architecture: Architecture, task: Task, context: EvaluationContext
-    ) -> Mapping[str, Measurement]:
+    def evaluate(self, architecture: Architecture, task: Task, context: EvaluationContext) -> Mapping[str, Measurement]:
         """Return its measurements."""
         ...
 
@@ -98,7 +97,10 @@ class StageContext:
 
 
 class Stage(Protocol):
-    """One compression stage: a frozen dataclass of options."""
+    """One compression stage: a frozen dataclass of options.
+
+    A stage whose class says `buys_time: ClassVar[bool] = True` is kept only where the file it leads to is faster.
+    """
 
     def apply(self, candidate: Candidate, task: Task, context: StageContext) -> Candidate:
         """Return a new candidate; the one given stays as it was, module included."""
@@ -124,6 +126,10 @@ class ExportContext:
 
 class Exporter(Protocol):
     """Writes a candidate as files and checks them by running them."""
+
+    def graph_input(self, preprocessing: Preprocessing) -> "GraphInput":
+        """Return how its files take an image, so that a device is probed with files that do the same."""
+        ...
 
     def export(self, candidate: Candidate, task: Task, folder: Path, context: ExportContext) -> Exported:
         """Write the files into `folder` and compare them with the network on validation images."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from search_spaces.architecture import BLOCKS, Architecture, Block, Shape
-    from search_spaces.build import Network, build, slice_weights
+    from search_spaces.build import Network, slice_weights
     from search_spaces.counts import activation_traffic_bytes, macs, parameters, weight_bytes
     from search_spaces.errors import NasError
     from search_spaces.fusion import fuse
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BLOCKS": "architecture", "Architecture": "architecture", "Block": "architecture", "Shape": "architecture",
-    "Network": "build", "build": "build", "slice_weights": "build",
+    "Network": "build", "slice_weights": "build",
     "activation_traffic_bytes": "counts", "macs": "counts", "parameters": "counts", "weight_bytes": "counts",
     "NasError": "errors", "fuse": "fusion", "lower": "lowering", "record": "lowering",
     "Measurement": "measurement", "peak_bytes": "memory", "plan_memory": "memory",
@@ -42,7 +42,7 @@ _HOME = {
 __all__ = [
     "Architecture", "BLOCKS", "Block", "Chain", "ChainSpace", "Choice", "CostTables", "Measurement", "NasError",
     "Network", "Op", "Position", "Precision", "Price", "QuantizationPlan", "Registry", "SEARCH_SPACES",
-    "SearchSpace", "Segment", "Shape", "Value", "Workload", "activation_traffic_bytes", "build", "deploy",
+    "SearchSpace", "Segment", "Shape", "Value", "Workload", "activation_traffic_bytes", "deploy",
     "fuse", "load_published", "lower", "macs", "parameters", "peak_bytes", "plan_memory", "record",
     "slice_weights", "training_form", "weight_bytes", "with_precision",
 ]  # fmt: skip

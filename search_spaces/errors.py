@@ -12,6 +12,7 @@ NasError                      exit code 1
 ├── DeviceError               7   a device that is unknown, unreachable or described wrongly
 │   └── MeasurementError          a timing that could not be taken or cannot be trusted
 └── RunError                  8   run directory, event log, disk or checkpoint
+    └── TrainingDiverged          loss or weights are not finite (nas.train)
 
 Each class exists because somebody catches it: the command line turns it into one sentence and its exit code.
 Arguments of a Python call that have the wrong type or value raise TypeError and ValueError as usual.

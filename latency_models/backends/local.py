@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,8 @@ class Local:
     visits: int = 9
     visit_ms: float = 8.0
     drift: float = 0.03
+
+    live: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.threads < 1:

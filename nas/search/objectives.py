@@ -14,6 +14,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.fusion import fuse_segment
 from search_spaces.lowering import lower
 from search_spaces.precision import Precision, QuantizationPlan, quantize_segment, with_precision
+from search_spaces.restrict import unsupported_ops
 from search_spaces.space import ChainSpace, Rows, SearchSpace, decode
 from search_spaces.tables import CostTables, Price
 from search_spaces.workload import Segment, Workload
@@ -37,6 +38,7 @@ class Budget:
         peak_memory_bytes: Activations alive at once; compared with the liveness bound while searching and with
             the plan in the end.
         level: Probability with which a network must stay under `latency_ms` by prediction.
+        precision: What ships: float32, int8, or the faster of those that fit.
     """
 
     latency_ms: float | None = None
@@ -45,6 +47,7 @@ class Budget:
     macs: int | None = None
     peak_memory_bytes: int | None = None
     level: float = 0.9
+    precision: ShipsIn = "best"
 
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, never changed
 
@@ -102,21 +105,19 @@ class RowCosts:
         device: Whose operators, memory and 8-bit scheme count.
         predictors: Latency models by precision; empty for a device without timing, where MACs are minimized.
         budget: The limits.
-        ships_in: The precision, or "best" for the faster of those that fit.
     """
 
     space: SearchSpace
     device: Device
     predictors: Mapping[Precision, Predictor]
     budget: Budget
-    ships_in: ShipsIn = "best"
     _price: list[Callable[[Rows], Mapping[str, Floats]]] = field(default_factory=list, init=False, repr=False)
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """The precisions that are compared."""
-        if self.ships_in != "best":
-            return (self.ships_in,)
+        if self.budget.precision != "best":
+            return (self.budget.precision,)
         return tuple(p for p in _PRECISIONS if p in self.device.precisions)
 
     def plan(self, precision: Precision) -> QuantizationPlan | None:
@@ -263,8 +264,4 @@ class RowCosts:
 
 
 def _unsupported(segment: Segment, allowed: frozenset[str]) -> float:
-    if not allowed:
-        return 0.0
-    fused = fuse_segment(segment)
-    kinds = [op.kind for op in fused.ops] + [str(op.attribute("activation", "")) for op in fused.ops]
-    return float(sum(kind not in allowed for kind in kinds if kind and kind != "reshape"))
+    return float(len(unsupported_ops(segment, allowed))) if allowed else 0.0

@@ -1,0 +1,1 @@
+"""Where timings come from: one file a back end, each with the verb `measure`."""

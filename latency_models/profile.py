@@ -1,0 +1,150 @@
+"""A device's profile: what was timed on it, under which circumstances, kept in one JSON file.
+
+The file's name carries a digest of the device's fingerprint and of what was probed, so another CPU, runtime version,
+thread count or governor is another device, and no measurement is ever reused for it in silence. Raw samples are kept;
+models are fitted anew from them whenever the profile is read, so a better model needs no new measurement.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from latency_models.prediction import Sample
+from latency_models.timing import Timing
+from search_spaces.architecture import Architecture
+from search_spaces.errors import DeviceError, NasError
+from search_spaces.lowering import lower
+from search_spaces.precision import Precision, QuantizationPlan, with_precision
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Probed:
+    """One timed network.
+
+    Attributes:
+        architecture: The network.
+        precision: Of the file that was timed.
+        timing: Raw samples.
+        purpose: "probe" for networks drawn to fit a model, "delivered" for files that a run wrote.
+    """
+
+    architecture: Architecture
+    precision: Precision
+    timing: Timing
+    purpose: str = "probe"
+
+    def sample(self, plan: QuantizationPlan) -> Sample:
+        """Return it as a model is fitted to it; `plan` is the device's 8-bit scheme."""
+        workload = with_precision(lower(self.architecture), plan if self.precision == "int8" else None)
+        return Sample(workload, self.timing.latency_ms, self.timing.origin)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Profile:
+    """Everything timed on one device for one probe set.
+
+    Attributes:
+        device: Its name.
+        fingerprint: What the backend says about it.
+        probes: Digest of what was probed: the space and how files take their input.
+        seconds: Wall time of the measurement.
+        networks: Timed networks.
+    """
+
+    device: str
+    fingerprint: Mapping[str, str]
+    probes: str
+    seconds: float
+    networks: tuple[Probed, ...]
+
+    def samples(self, precision: Precision, plan: QuantizationPlan) -> list[Sample]:
+        """Return the samples of one precision."""
+        return [known.sample(plan) for known in self.networks if known.precision == precision]
+
+    def with_networks(self, more: Sequence[Probed]) -> Self:
+        """Return the profile with more timed networks."""
+        return replace(self, networks=(*self.networks, *more))
+
+    def to_json(self) -> str:
+        """Return the file's text."""
+        record = {
+            "schema": SCHEMA,
+            "device": self.device,
+            "fingerprint": dict(self.fingerprint),
+            "probes": self.probes,
+            "seconds": round(self.seconds, 3),
+            "networks": [
+                {
+                    "architecture": known.architecture.to_dict(),
+                    "precision": known.precision,
+                    "purpose": known.purpose,
+                    "timing": known.timing.to_dict(),
+                }
+                for known in self.networks
+            ],
+        }
+        return json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str) -> Self:
+        """Read a profile back.
+
+        Args:
+            text: The file's text.
+            source: Its name, for messages.
+
+        Raises:
+            DeviceError: The file is damaged or of another schema.
+        """
+        try:
+            record = json.loads(text)
+            if record["schema"] != SCHEMA:
+                raise DeviceError(
+                    f"{source} has schema {record['schema']!r}, expected {SCHEMA}: measure the device again"
+                )
+            return cls(
+                device=record["device"],
+                fingerprint=record["fingerprint"],
+                probes=record["probes"],
+                seconds=float(record["seconds"]),
+                networks=tuple(map(_read_network, record["networks"])),
+            )
+        except NasError:
+            raise
+        except (ValueError, KeyError, TypeError) as error:
+            raise DeviceError(f"{source} is no device profile ({error!r}); remove it to measure again") from error
+
+
+def _read_network(record: Mapping[str, Any]) -> Probed:  # Any: JSON values
+    return Probed(
+        architecture=Architecture.from_dict(record["architecture"]),
+        precision=record["precision"],
+        timing=Timing.from_dict(record["timing"]),
+        purpose=record["purpose"],
+    )
+
+
+def digest(facts: Mapping[str, object]) -> str:
+    """Return 12 hex digits that change with any of the facts."""
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def profile_path(folder: Path, device: str, fingerprint: Mapping[str, str], probes: str) -> Path:
+    """Return where the profile of that device and probe set is kept."""
+    return folder / f"{device}.{digest(fingerprint)}.{probes}.json"
+
+
+def default_folder() -> Path:
+    """Return where profiles live unless told otherwise: `$NAS_DEVICES`, else the user's data folder."""
+    named = os.environ.get("NAS_DEVICES")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "embedded-nas" / "devices"
