@@ -9,6 +9,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from torch import nn
 
@@ -71,6 +72,8 @@ class Prune:
     temperature: float = 2.0
     images: int = 512
     max_cut: float = 0.5
+
+    buys_time: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name, valid, wanted in (

@@ -7,6 +7,7 @@ here and no second quantizer; candidates are compared as the exporter would writ
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from nas.candidate import Candidate, Parity
 from nas.protocols import STAGES, StageContext
@@ -49,6 +50,8 @@ class Quantize:
     keep_float: tuple[str, ...] = ()
     most_float: int = 0
     agreement: float = 0.98
+
+    buys_time: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.most_float < 0:

