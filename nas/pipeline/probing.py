@@ -1,0 +1,122 @@
+"""The device of a run: its profile, measured once, and the latency models fitted to it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from latency_models.additive import AdditiveLatency
+from latency_models.device import Device
+from latency_models.graph import GraphInput
+from latency_models.prediction import LatencyModel, Predictor
+from latency_models.probe import ProbeOptions, choose_probes, probe, probe_digest
+from latency_models.profile import Probed, Profile, profile_path
+from latency_models.score import Score, score
+from nas.protocols import Progress, quiet
+from nas.results import LatencyFit
+from nas.run import write_atomic
+from search_spaces.errors import MeasurementError
+from search_spaces.precision import Precision
+from search_spaces.space import SearchSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FittedDevice:
+    """A device with everything known about its latency.
+
+    Attributes:
+        device: The device.
+        profile: Its measurements.
+        predictors: Latency models by precision.
+        measured_now: Whether this run took the measurements.
+    """
+
+    device: Device
+    profile: Profile
+    predictors: Mapping[Precision, Predictor]
+    measured_now: bool
+
+    def refitted(self, model: LatencyModel, more: list[Probed]) -> "FittedDevice":
+        """Return the device with further measurements and models fitted to all of them."""
+        profile = self.profile.with_networks(more)
+        return FittedDevice(
+            device=self.device,
+            profile=profile,
+            predictors=fit(model, self.device, profile),
+            measured_now=self.measured_now,
+        )
+
+
+def fitted_device(
+    device: Device,
+    model: LatencyModel,
+    space: SearchSpace,
+    graph_input: GraphInput,
+    options: ProbeOptions,
+    *,
+    store: Path,
+    scratch: Path,
+    progress: Progress = quiet,
+) -> FittedDevice:
+    """Return the device's models, from its stored profile where there is one for just this device and space.
+
+    Args:
+        device: The device.
+        model: How latency is predicted.
+        space: Whose networks are probed.
+        graph_input: How delivered files take their input.
+        options: How many networks.
+        store: Folder of profiles, shared by runs.
+        scratch: Where probe files are written.
+        progress: Told what is done and how far.
+
+    Raises:
+        MeasurementError: Files the runtime refuses, timings that never settled, or too few of them.
+    """
+    digest = probe_digest(space, graph_input, options)
+    path = profile_path(store, device.name, device.backend.fingerprint(), digest)
+    known = path.exists()
+    if known:
+        profile = Profile.from_json(path.read_text(), source=path.name)
+    else:
+        architectures = choose_probes(space, options, allowed=frozenset(device.allow_ops))
+        profile = probe(device, architectures, graph_input, folder=scratch, probes=digest, progress=progress)
+        write_atomic(path, profile.to_json())
+    return FittedDevice(device=device, profile=profile, predictors=fit(model, device, profile), measured_now=not known)
+
+
+def fit(model: LatencyModel, device: Device, profile: Profile) -> dict[Precision, Predictor]:
+    """Return one predictor for each precision of the device."""
+    return {
+        precision: model.fit(device, profile.samples(precision, device.quantization)) for precision in device.precisions
+    }
+
+
+def left_out_score(
+    predictor: Predictor, profile: Profile, precision: Precision, device: Device
+) -> tuple[Score, LatencyFit]:
+    """Return how a model predicts networks that were left out of its fit.
+
+    Raises:
+        MeasurementError: The model keeps no left-out residuals.
+    """
+    if not isinstance(predictor, AdditiveLatency):
+        raise MeasurementError(f"{type(predictor).__name__} keeps no residuals of networks left out")
+    samples = profile.samples(precision, device.quantization)
+    residuals = predictor.left_out
+    measured = np.array([sample.latency_ms for sample in samples])
+    predicted = measured / (1.0 + residuals)
+    found = score(predicted, measured)
+    fit = LatencyFit(
+        precision=precision,
+        networks=len(samples),
+        within_5=found.within_5,
+        within_10=found.within_10,
+        mape=found.mape,
+        lanes=predictor.lanes,
+        predicted_ms=tuple(map(float, predicted)),
+        measured_ms=tuple(map(float, measured)),
+        origin=samples[0].origin,
+    )
+    return found, fit

@@ -1,0 +1,88 @@
+"""What every process of a run starts from: the configuration, the task, and the space fitted to it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.config import RunConfig, describe, restore
+from nas.data import load_task
+from nas.protocols import Progress, quiet
+from nas.task import Task
+from search_spaces.errors import SpaceError
+from search_spaces.restrict import restrict
+from search_spaces.space import ChainSpace, SearchSpace
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """What a worker process holds: jobs get it as their first argument."""
+
+    config: RunConfig
+    task: Task
+    folder: Path
+
+
+def set_up(description: Mapping[str, Any], folder: str) -> State:  # Any: JSON values
+    """Return the state of a worker process from the configuration's JSON form and the run directory."""
+    config = restore(description)
+    return State(config, load_run_task(config, Path(folder)), Path(folder))
+
+
+def load_run_task(config: RunConfig, folder: Path, progress: Progress = quiet) -> Task:
+    """Return the run's task; decoded images are kept in the run directory."""
+    from nas.train import find_augmentations
+
+    find_augmentations(config.data.augment)
+    return load_task(config.task, config.data, cache_dir=folder / "data", progress=progress)
+
+
+def fit_space(space: SearchSpace, task: Task, allow_ops: Sequence[str] = ()) -> SearchSpace:
+    """Return the space with the task's classes and channels, where it has fields for them.
+
+    Args:
+        space: As configured.
+        task: The run's task.
+        allow_ops: Operator kinds the device can run; options that need others are taken out. Empty for all.
+
+    Raises:
+        SpaceError: Networks of the space do not take the task's images or give other classes.
+    """
+    fields: set[str] = {field.name for field in dataclasses.fields(space)} if dataclasses.is_dataclass(space) else set()
+    known: dict[str, object] = {"classes": len(task.classes), "channels": task.preprocessing.channels}
+    changes = {name: value for name, value in known.items() if name in fields}
+    fitted: SearchSpace = dataclasses.replace(space, **changes) if changes else space  # type: ignore[type-var]
+    _check(fitted, task)
+    return restrict(fitted, allow_ops) if allow_ops else fitted
+
+
+def _check(space: SearchSpace, task: Task) -> None:
+    from search_spaces.lowering import lower
+
+    architecture = space.decode({choice.name: choice.options[0] for choice in space.choices})
+    channels, classes = architecture.input_shape[0], lower(architecture).output.shape[-1]
+    if channels != task.preprocessing.channels:
+        raise SpaceError(
+            f"networks of the space take {channels} channels, images of the task have {task.preprocessing.channels}: "
+            "set `color` in [data], or give the space a field `channels`"
+        )
+    if classes != len(task.classes):
+        raise SpaceError(
+            f"networks of the space give {classes} classes, the task has {len(task.classes)}: "
+            "give the space a field `classes`"
+        )
+
+
+def input_sizes(space: SearchSpace, task: Task) -> tuple[tuple[int, int], ...]:
+    """Return every height and width that networks of the space take."""
+    if isinstance(space, ChainSpace):
+        return tuple((shape[1], shape[2]) for shape in space.chain.inputs)
+    return ((task.preprocessing.height, task.preprocessing.width),)
+
+
+def description_of(config: RunConfig) -> dict[str, Any]:  # Any: JSON values
+    """Return the configuration's JSON form, from which `set_up` restores it in another process."""
+    record = describe(config)
+    assert isinstance(record, dict)
+    return record

@@ -1,0 +1,305 @@
+"""Tracks: networks that go from training through the stages to a delivered file, side by side.
+
+All tracks take each step together: worker processes train and export, then, with no training running, all new files
+are timed in one interleaved measurement, then the gates decide. Every step of a track is a folder that is whole or
+absent, so an interrupted run goes on where it was.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from latency_models.timing import Timing
+from nas.candidate import Candidate, StageRecord, Verdict
+from nas.config import GatedStage, describe
+from nas.export import read_exported
+from nas.gate import judge
+from nas.metrics import interval
+from nas.pipeline.jobs import DONE, EXPORT, PREDICTIONS, FinalJob, StageJob, apply_stage, train_finalist
+from nas.pipeline.probing import FittedDevice
+from nas.pipeline.setup import State
+from nas.protocols import STAGES, Progress
+from nas.run import read_json, write_json
+from nas.store import load_candidate, load_predictions, read_stage_record
+from nas.train import derived_seed
+from nas.workers import Workers
+from search_spaces import counts, memory
+from search_spaces.architecture import Architecture
+from search_spaces.errors import GateFailed
+from search_spaces.lowering import lower
+from search_spaces.measurement import Measurement
+from search_spaces.precision import Precision, with_precision
+
+
+@dataclass(slots=True, kw_only=True)
+class Track:
+    """One network on its way.
+
+    Attributes:
+        name: For reports.
+        family: "search" or a hand-made family.
+        architecture: As it started.
+        precision: What the search expects it to ship in.
+        folders: Folder of every step so far, whether kept or not.
+        current: Folder of the last step that was kept.
+        shipped: Precision of the file that would ship now.
+        figures: Of that file.
+        stages: Records of the stages so far.
+        smaller: Folder of an int8 file that is smaller but not faster; empty for none.
+        seconds: Wall time of its training and stages.
+    """
+
+    name: str
+    family: str
+    architecture: Architecture
+    precision: str = "float32"
+    current: Path = field(default_factory=Path)
+    shipped: Precision = "float32"
+    figures: dict[str, Measurement] = field(default_factory=dict)
+    stages: list[StageRecord] = field(default_factory=list)
+    smaller: Path | None = None
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """Of the architecture it started as."""
+        return self.architecture.key
+
+    @property
+    def file(self) -> Path:
+        """The file that would ship now."""
+        return model_file(self.current, self.shipped)
+
+    def candidate(self) -> Candidate:
+        """The candidate as it is now."""
+        return load_candidate(self.current)
+
+
+def model_file(folder: Path, precision: Precision) -> Path:
+    """Return the exported file of a step's folder."""
+    return folder / EXPORT / ("model.int8.onnx" if precision == "int8" else "model.onnx")
+
+
+@dataclass(slots=True)
+class Yard:
+    """Everything tracks need: the state, the workers, the device, where folders are, and who is told."""
+
+    state: State
+    workers: Workers[State]
+    fitted: FittedDevice
+    folder: Path
+    progress: Progress
+    teacher: Path | None = None
+
+    # -- steps
+
+    def train(self, tracks: Sequence[Track]) -> None:
+        """Train every track's network to the end and measure what it became."""
+        jobs = []
+        for track in tracks:
+            folder = self._step(track, 0, "trained")
+            if not (folder / DONE).exists():
+                seed = derived_seed(self.state.config.seed, "final", track.key)
+                jobs.append((FinalJob(architecture=track.architecture.to_json(), folder=str(folder), seed=seed),))
+        self._run(train_finalist, jobs, "training finalists")
+        for track in tracks:
+            track.current = self._step(track, 0, "trained")
+            track.seconds += read_json(track.current / DONE)["seconds"]
+        timings = self._time([(track.current, "float32") for track in tracks])
+        for track in tracks:
+            track.figures = self._figures(track.current, "float32", timings)
+
+    def apply(self, tracks: Sequence[Track], number: int) -> None:
+        """Apply stage `number` to every track, time all files, and let the gates decide.
+
+        Raises:
+            GateFailed: A track of the search failed a gate that ends the run.
+        """
+        gated = self.state.config.stages[number]
+        name = STAGES.name_of(type(gated.stage))
+        jobs = []
+        for track in tracks:
+            folder = self._step(track, number + 1, name)
+            if not (folder / DONE).exists():
+                jobs.append((self._stage_job(track, number, folder),))
+        self._run(apply_stage, jobs, f"stage {name}")
+        wanted = [(track.current, track.shipped) for track in tracks]
+        for track in tracks:
+            folder = self._step(track, number + 1, name)
+            wanted += [(folder, precision) for precision in _precisions(folder)]
+        undecided = [track for track in tracks if not (self._step(track, number + 1, name) / "record.json").exists()]
+        timings = self._time(wanted) if undecided else {}
+        for track in tracks:
+            self._decide(track, gated, name, self._step(track, number + 1, name), timings)
+
+    def _stage_job(self, track: Track, number: int, folder: Path) -> StageJob:
+        quantizes = any(
+            STAGES.name_of(type(later.stage)) == "quantize" for later in self.state.config.stages[number + 1 :]
+        )
+        device = self.fitted.device
+        return StageJob(
+            stage=number,
+            source=str(track.current),
+            folder=str(folder),
+            seed=derived_seed(self.state.config.seed, "stage", number, track.key),
+            teacher="" if self.teacher is None else str(self.teacher),
+            predictors={precision: known.to_dict() for precision, known in self.fitted.predictors.items()},
+            alignment=device.alignment,
+            ships=device.quantization if quantizes and track.precision == "int8" else None,
+        )
+
+    def _decide(
+        self, track: Track, gated: GatedStage, name: str, folder: Path, timings: Mapping[tuple[Path, str], Timing]
+    ) -> None:
+        precision = _precisions(folder)[-1]
+        seconds = float(read_json(folder / DONE)["seconds"])
+        track.seconds += seconds
+        if not (folder / "record.json").exists():
+            candidate = load_candidate(folder)
+            before = {**track.figures, **self._latency(track.current, track.shipped, timings)}
+            after = self._figures(folder, precision, timings)
+            verdict, reason = self._verdict(track, gated, folder, precision, before, after)
+            record = StageRecord(
+                stage=name,
+                options=describe(gated.stage),
+                before=before,
+                after=after,
+                verdict=verdict,
+                reason=reason,
+                seconds=seconds,
+                figures=candidate.figures,
+                notes=candidate.notes,
+            )
+            write_json(folder / "record.json", record.to_dict())
+        record = read_stage_record(folder / "record.json")
+        track.stages.append(record)
+        if record.verdict == "kept":
+            track.current, track.shipped, track.figures = folder, precision, dict(record.after)
+        elif record.verdict == "not worth it" and precision == "int8" and track.shipped == "float32":
+            track.smaller = folder
+        elif record.verdict == "failed" and track.family == "search":
+            raise GateFailed(f"{track.name}: stage {name} {record.reason}")
+
+    def _verdict(
+        self,
+        track: Track,
+        gated: GatedStage,
+        folder: Path,
+        precision: Precision,
+        before: Mapping[str, Measurement],
+        after: Mapping[str, Measurement],
+    ) -> tuple[Verdict, str]:
+        task = self.state.task
+        decision = judge(
+            gated.gate,
+            labels=task.validation.labels,
+            before=load_predictions(track.current / f"{track.shipped}.{PREDICTIONS}"),
+            after=load_predictions(folder / f"{precision}.{PREDICTIONS}"),
+            metric=task.metric,
+            figures=after,
+            seed=derived_seed(self.state.config.seed, "gate", track.key),
+        )
+        parity = read_exported(folder / EXPORT).files[-1].parity
+        if not parity.passed:
+            return "reverted", f"the exported file failed parity: {parity.reason}"
+        if decision.verdict != "kept":
+            return decision.verdict, decision.reason
+        if not getattr(gated.stage, "buys_time", False) or "latency_ms" not in after:
+            return decision.verdict, decision.reason
+        forced = precision == "int8" and self.state.config.budget.precision == "int8"
+        if _is_faster(before["latency_ms"], after["latency_ms"]) or forced:
+            return decision.verdict, f"{_speed(before, after)}; {decision.reason}"
+        label = "smaller, not faster" if precision == "int8" else "not faster"
+        return "not worth it", f"{label}: {_speed(before, after)}; {decision.reason}"
+
+    # -- figures
+
+    def _figures(
+        self, folder: Path, precision: Precision, timings: Mapping[tuple[Path, str], Timing]
+    ) -> dict[str, Measurement]:
+        task, candidate = self.state.task, load_candidate(folder)
+        assert candidate.architecture is not None
+        raw = lower(candidate.architecture)
+        plan = candidate.quantization if precision == "int8" else None
+        workload = with_precision(raw, plan)
+        predicted = load_predictions(folder / f"{precision}.{PREDICTIONS}")
+        source = f"{len(task.validation)} validation images"
+        metric = interval(
+            task.validation.labels,
+            predicted,
+            task.metric,
+            seed=derived_seed(self.state.config.seed, "interval"),
+            origin="measured",
+            source=source,
+        )
+        file = model_file(folder, precision)
+
+        def counted(value: float, unit: str, source: str = "") -> Measurement:
+            return Measurement(value=float(value), unit=unit, origin="counted", source=source)
+
+        return {
+            "metric": metric,
+            **self._latency(folder, precision, timings),
+            "file_bytes": counted(file.stat().st_size, "bytes", file.name),
+            "weight_bytes": counted(counts.weight_bytes(workload), "bytes"),
+            "peak_memory_bytes": counted(memory.plan_memory(workload).arena_bytes, "bytes", "planned arena"),
+            "macs": counted(counts.macs(raw), "MAC"),
+            "parameters": counted(counts.parameters(raw), "parameters"),
+        }
+
+    def _latency(
+        self, folder: Path, precision: Precision, timings: Mapping[tuple[Path, str], Timing]
+    ) -> dict[str, Measurement]:
+        timing = timings.get((folder, precision))
+        if timing is not None:
+            return {"latency_ms": timing.measurement(source=self.fitted.device.name)}
+        predictor = self.fitted.predictors.get(precision)
+        if predictor is None:
+            return {}
+        candidate = load_candidate(folder)
+        assert candidate.architecture is not None
+        plan = candidate.quantization if precision == "int8" else None
+        prediction = predictor.predict([with_precision(lower(candidate.architecture), plan)])
+        return {"latency_ms": prediction.measurement(0, source=self.fitted.device.name)}
+
+    def _time(self, wanted: Sequence[tuple[Path, Precision]]) -> dict[tuple[Path, str], Timing]:
+        """Time files on a device that can, all interleaved; nothing is timed on a table or a device without timing."""
+        backend = self.fitted.device.backend
+        unique = list(dict.fromkeys(wanted))
+        if not backend.live or not unique:
+            return {}
+        files = [model_file(folder, precision) for folder, precision in unique]
+        timings = backend.measure(files, files[0], progress=lambda share: self.progress("timing files", share))
+        return dict(zip(unique, timings, strict=True))
+
+    # -- small things
+
+    def _step(self, track: Track, number: int, name: str) -> Path:
+        return self.folder / track.key / f"{number:02d}-{name}"
+
+    def _run(self, job: object, calls: Sequence[tuple[object, ...]], label: str) -> None:
+        if calls:
+            self.progress(label, 0.0)
+        for done, _ in enumerate(self.workers.run(job, calls), start=1):  # type: ignore[arg-type]  # two kinds of job
+            self.progress(label, done / len(calls))
+
+
+def _precisions(folder: Path) -> list[Precision]:
+    found: list[Precision] = ["float32"]
+    if model_file(folder, "int8").exists():
+        found.append("int8")
+    return found
+
+
+def _is_faster(before: Measurement, after: Measurement) -> bool:
+    """Tell whether one latency is lower than another beyond both their spreads."""
+    slowest = after.value if after.upper is None else after.upper
+    fastest = before.value if before.lower is None else before.lower
+    if after.origin == "predicted":  # one model, one error for both: their order is what it knows
+        return after.value < before.value
+    return slowest < fastest
+
+
+def _speed(before: Mapping[str, Measurement], after: Mapping[str, Measurement]) -> str:
+    old, new = before["latency_ms"], after["latency_ms"]
+    return f"{old.value:.4g} -> {new.value:.4g} ms ({new.origin}, {old.value / new.value:.2f}x)"
