@@ -81,7 +81,10 @@ class Workers(Generic[S]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._pool is not None:
+            self._pool.shutdown(wait=True)  # idle processes end by themselves, and leave no semaphores behind
+            self._pool = None
         self.close()
 
     def _state(self) -> S:
