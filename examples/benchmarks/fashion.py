@@ -49,7 +49,7 @@ path = "{data}"
 height = 28
 width = 28
 color = "grey"
-augment = ["flip", "shift"]
+augment = ["flip_horizontal", "shift"]
 
 [space]
 type = "mixed"
