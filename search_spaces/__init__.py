@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from search_spaces.architecture import BLOCKS, Architecture, Block, Shape
     from search_spaces.build import Network, slice_weights
-    from search_spaces.counts import activation_traffic_bytes, macs, parameters, weight_bytes
+    from search_spaces.counts import activation_traffic_bytes, flash_bytes, macs, parameters, weight_bytes
     from search_spaces.errors import NasError
     from search_spaces.fusion import fuse
     from search_spaces.lowering import lower, record
     from search_spaces.measurement import Measurement
-    from search_spaces.memory import peak_bytes, plan_memory
+    from search_spaces.memory import mcunet_peak_bytes, peak_bytes, plan_memory
+    from search_spaces.patches import best_patches, plan_patches
     from search_spaces.precision import Precision, QuantizationPlan, with_precision
     from search_spaces.published import load_published
     from search_spaces.registry import Registry
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 _HOME = {
     "BLOCKS": "architecture", "Architecture": "architecture", "Block": "architecture", "Shape": "architecture",
     "Network": "build", "slice_weights": "build",
-    "activation_traffic_bytes": "counts", "macs": "counts", "parameters": "counts", "weight_bytes": "counts",
+    "activation_traffic_bytes": "counts", "flash_bytes": "counts", "macs": "counts", "parameters": "counts",
+    "weight_bytes": "counts",
     "NasError": "errors", "fuse": "fusion", "lower": "lowering", "record": "lowering",
-    "Measurement": "measurement", "peak_bytes": "memory", "plan_memory": "memory",
+    "Measurement": "measurement", "mcunet_peak_bytes": "memory", "peak_bytes": "memory", "plan_memory": "memory",
+    "best_patches": "patches", "plan_patches": "patches",
     "Precision": "precision", "QuantizationPlan": "precision", "with_precision": "precision",
     "load_published": "published", "deploy": "reparametrize", "training_form": "reparametrize",
     "Registry": "registry", "SEARCH_SPACES": "space", "Chain": "space", "ChainSpace": "space", "Choice": "space",
@@ -42,8 +45,9 @@ _HOME = {
 __all__ = [
     "Architecture", "BLOCKS", "Block", "Chain", "ChainSpace", "Choice", "CostTables", "Measurement", "NasError",
     "Network", "Op", "Position", "Precision", "Price", "QuantizationPlan", "Registry", "SEARCH_SPACES",
-    "SearchSpace", "Segment", "Shape", "Value", "Workload", "activation_traffic_bytes", "deploy",
-    "fuse", "load_published", "lower", "macs", "parameters", "peak_bytes", "plan_memory", "record",
+    "SearchSpace", "Segment", "Shape", "Value", "Workload", "activation_traffic_bytes", "best_patches",
+    "deploy", "flash_bytes", "fuse", "load_published", "lower", "macs", "mcunet_peak_bytes", "parameters",
+    "peak_bytes", "plan_memory", "plan_patches", "record",
     "slice_weights", "training_form", "weight_bytes", "with_precision",
 ]  # fmt: skip
 

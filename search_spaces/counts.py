@@ -11,6 +11,9 @@ import math
 from search_spaces.fusion import fuse_segment
 from search_spaces.workload import Op, Segment, Workload
 
+_TABLE_BYTES = 9
+"""For each output channel: the scales of weight and bias, and the weight's zero point."""
+
 _NORM_ROLES = frozenset({"norm_weight", "norm_bias", "norm_mean", "norm_var"})
 
 
@@ -28,9 +31,16 @@ def weight_bytes(workload: Workload) -> int:
     """Return the bytes of stored tensors in the file that ships, at the workload's dtypes.
 
     Batch normalization is folded: a convolution that had one stores a bias instead. Quantized operators store
-    their weights in 8 bits, biases in 32, and for each weight scale 4 bytes and each zero point 1 byte.
+    their weights in 8 bits, biases in 32, and in their tables for each output channel the scales of weight and bias
+    and one zero point: 9 bytes. Blocks add up, so that a search can add up tables; what a file's writer stores besides
+    for the sake of speed is counted by `latency_models.graph.stored_bytes`.
     """
     return workload.total(segment_weight_bytes)
+
+
+def flash_bytes(workload: Workload, *, code_bytes: int = 0) -> int:
+    """Return what a device's flash must hold: weights, biases and quantization tables, and `code_bytes` of program."""
+    return weight_bytes(workload) + code_bytes
 
 
 def activation_traffic_bytes(workload: Workload) -> int:
@@ -58,7 +68,7 @@ def op_weight_bytes(op: Op) -> int:
     elif op.kind == "batch_norm":
         stored += 8 * op.output.shape[1]  # factor and offset
     if op.dtype == "int8" and weight is not None:
-        stored += 5 * weight.shape[0]
+        stored += _TABLE_BYTES * weight.shape[0]
     return stored
 
 

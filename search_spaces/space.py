@@ -93,6 +93,15 @@ class Position:
     choices: tuple[Choice, ...]
     blocks: Callable[[Shape, Values], tuple[Block, ...]]
 
+    def made(self, shape: Shape, values: Values) -> tuple[Block, ...]:
+        """Return the blocks that the values mean; raises SpaceError naming values that no block can have."""
+        chosen = {choice.name: values[choice.name] for choice in self.choices}
+        try:
+            return self.blocks(shape, chosen)
+        except ValueError as error:
+            told = ", ".join(f"{name} = {value!r}" for name, value in chosen.items()) or "the space"
+            raise SpaceError(f"{told} makes no block: {error}; change these options of the space") from error
+
 
 @dataclass(frozen=True, slots=True)
 class Chain:
@@ -132,7 +141,7 @@ class ChainSpace:
         shape: Shape = first
         stages = []
         for position in chain.positions:
-            blocks = position.blocks(shape, {choice.name: values[choice.name] for choice in position.choices})
+            blocks = position.made(shape, values)
             stages.append(blocks)
             for block in blocks:
                 shape = lower_block(block, shape).output.shape[1:]

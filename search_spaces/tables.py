@@ -116,7 +116,7 @@ class _Stage:
         }
         shape = self._shapes[state]
         segments = []
-        for block in self._position.blocks(shape, chosen):
+        for block in self._position.made(shape, chosen):
             segments.append(lower_block(block, shape))
             shape = segments[-1].output.shape[1:]
         for price, cost in zip(self._prices, self.costs, strict=True):

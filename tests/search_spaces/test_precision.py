@@ -14,17 +14,18 @@ def test_int8_activations_take_a_quarter_of_float():
 
 
 def test_int8_bytes_by_hand():
-    # Weight 3*5 bytes, bias 5 * 4, a scale and zero point of 5 bytes for each of 5 output channels.
+    # Weight 3*5 bytes, bias 5 * 4, tables of 9 bytes for each of 5 output channels.
     workload = record(nn.Linear(3, 5), (3,))
     assert counts.weight_bytes(workload) == (15 + 5) * 4
-    assert counts.weight_bytes(with_precision(workload, PLAN)) == 15 + 20 + 25
+    assert counts.weight_bytes(with_precision(workload, PLAN)) == 15 + 20 + 45
+    assert counts.flash_bytes(with_precision(workload, PLAN), code_bytes=1000) == 1080
 
 
 def test_folded_normalization_stores_one_bias():
     workload = record(nn.Sequential(nn.Conv2d(2, 4, 1, bias=False), nn.BatchNorm2d(4)), (2, 3, 3))
     assert counts.parameters(workload) == 8 + 8
     assert counts.weight_bytes(workload) == (8 + 4) * 4
-    assert counts.weight_bytes(with_precision(workload, PLAN)) == 8 + 16 + 20
+    assert counts.weight_bytes(with_precision(workload, PLAN)) == 8 + 16 + 36
 
 
 def test_operators_named_by_the_plan_stay_float():

@@ -1,0 +1,233 @@
+"""A device by itself, without a run: found out about, measured or imported, fitted, and told what to time next."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from latency_models.backends.table import Table
+from latency_models.device import Device
+from latency_models.graph import GraphInput
+from latency_models.int8_scheme import Scheme, choose_scheme, suited
+from latency_models.prediction import LatencyModel, Predictor
+from latency_models.probe import ProbeOptions, choose_blocks, choose_probes, probe, probe_digest, time_networks
+from latency_models.profile import Profile, profile_path
+from nas.config import describe
+from nas.pipeline.next_networks import Suggestion, suggest
+from nas.pipeline.probe_set import import_table
+from nas.pipeline.probing import FittedDevice, fit, left_out_score
+from nas.protocols import Progress, quiet
+from nas.run import write_atomic
+from search_spaces.measurement import Measurement
+from search_spaces.precision import Precision
+from search_spaces.space import SearchSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """How good a device's latency model is on networks left out of its fit, with 90 % intervals.
+
+    Attributes:
+        precision: Of the files.
+        model: Name of the model's class.
+        networks: How many were timed.
+        within_5: Share within 5 %.
+        within_10: Share within 10 %.
+        mape: Mean absolute relative error, as a share.
+        quantiles: Of the relative errors (true - predicted) / predicted, by level.
+    """
+
+    precision: Precision
+    model: str
+    networks: int
+    within_5: Measurement
+    within_10: Measurement
+    mape: Measurement
+    quantiles: Mapping[str, float]
+
+    def sentence(self) -> str:
+        """Return the figures in words."""
+
+        def share(known: Measurement) -> str:
+            return f"{100 * known.value:.0f} [{100 * (known.lower or 0):.0f}, {100 * (known.upper or 0):.0f}] %"
+
+        error = (
+            f"{100 * self.mape.value:.1f} [{100 * (self.mape.lower or 0):.1f}, {100 * (self.mape.upper or 0):.1f}] %"
+        )
+        return (
+            f"{self.precision}: {share(self.within_5)} within 5 %, {share(self.within_10)} within 10 %, MAPE {error} "
+            f"on {self.networks} networks left out of the fit"
+        )
+
+    def to_dict(self) -> dict[str, Any]:  # Any: JSON values
+        """Return the JSON form."""
+        return {
+            "model": self.model,
+            "networks": self.networks,
+            "within_5": self.within_5.to_dict(),
+            "within_10": self.within_10.to_dict(),
+            "mape": self.mape.to_dict(),
+            "quantiles": dict(self.quantiles),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedDevice:
+    """A device that was added.
+
+    Attributes:
+        fitted: It with its profile and models.
+        scheme: Its 8-bit scheme and why.
+        accuracy: One for each precision.
+        suggestions: Networks to time next, most informative first.
+        path: File of the profile.
+        seconds: Wall time of everything.
+    """
+
+    fitted: FittedDevice
+    scheme: Scheme
+    accuracy: tuple[Accuracy, ...]
+    suggestions: tuple[Suggestion, ...]
+    path: Path
+    seconds: float
+
+
+def add_device(
+    device: Device,
+    model: LatencyModel,
+    space: SearchSpace,
+    graph_input: GraphInput,
+    options: ProbeOptions,
+    *,
+    store: Path,
+    scratch: Path,
+    more: int = 0,
+    progress: Progress = quiet,
+) -> AddedDevice:
+    """Find out about a device, measure it or import its table, fit, and keep one file about it.
+
+    Measured again is nothing that the store holds for this very device and probe set; `more` adds to it.
+
+    Args:
+        device: The device; its 8-bit scheme and file versions are found out unless it says them.
+        model: How latency is predicted.
+        space: Whose networks are probed; a table brings its own, in `probes.json` beside it.
+        graph_input: How files take their input.
+        options: How many networks and blocks.
+        store: Folder of profiles.
+        scratch: Where files are written.
+        more: Networks to time besides, those that would teach the model most.
+        progress: Told what is done and how far.
+
+    Raises:
+        DeviceError: The device cannot be reached, or the table has no probe set beside it.
+        MeasurementError: The device refuses files, never settles, or too few networks were timed.
+    """
+    start = time.monotonic()
+    fingerprint = device.backend.fingerprint()
+    few = choose_probes(space, ProbeOptions(networks=10, seed=options.seed), allowed=frozenset(device.allow_ops))
+    scheme = choose_scheme(device, fingerprint, few, graph_input, folder=scratch)
+    device = suited(device, fingerprint, scheme)
+    if isinstance(device.backend, Table):
+        device, profile = import_table(device, device.backend)
+        now = False
+    else:
+        profile, now = _measured(device, space, graph_input, options, fingerprint, store, scratch, progress)
+    predictors = fit(model, device, profile)
+    fitted = FittedDevice(device=device, profile=profile, predictors=predictors, measured_now=now)
+    suggestions = suggest(fitted, space, count=max(more, 10), seed=options.seed)
+    if more and device.backend.live:
+        chosen = [(item.architecture, "probe") for item in suggestions[:more]]
+        fitted = fitted.refitted(
+            model, list(time_networks(device, chosen, graph_input, folder=scratch, progress=progress))
+        )
+        suggestions = suggest(fitted, space, count=10, seed=options.seed)
+    accuracy = tuple(
+        accuracy_of(predictor, fitted.profile, precision, device) for precision, predictor in fitted.predictors.items()
+    )
+    profile = replace(
+        fitted.profile,
+        description=describe(device),
+        protocol=describe(device.backend),
+        accuracy={item.precision: item.to_dict() for item in accuracy},
+    )
+    path = profile_path(store, device.name, profile.fingerprint, profile.probes)
+    write_atomic(path, profile.to_json())
+    return AddedDevice(
+        fitted=replace(fitted, profile=profile),
+        scheme=scheme,
+        accuracy=accuracy,
+        suggestions=tuple(suggestions),
+        path=path,
+        seconds=time.monotonic() - start,
+    )
+
+
+def _measured(
+    device: Device,
+    space: SearchSpace,
+    graph_input: GraphInput,
+    options: ProbeOptions,
+    fingerprint: Mapping[str, str],
+    store: Path,
+    scratch: Path,
+    progress: Progress,
+) -> tuple[Profile, bool]:
+    """Return the device's profile and whether it was measured just now."""
+    digest = probe_digest(space, graph_input, options, device)
+    path = profile_path(store, device.name, fingerprint, digest)
+    if path.exists():
+        return Profile.load(path), False
+    allowed = frozenset(device.allow_ops)
+    found = probe(
+        device,
+        choose_probes(space, options, allowed=allowed),
+        graph_input,
+        folder=scratch,
+        probes=digest,
+        blocks=choose_blocks(space, options, allowed=allowed),
+        progress=progress,
+    )
+    return found, True
+
+
+def accuracy_of(predictor: Predictor, profile: Profile, precision: Precision, device: Device) -> Accuracy:
+    """Return how a model predicts networks left out of its fit.
+
+    Intervals of shares are Jeffreys' (a share of 100 % has one too), that of the mean error a bootstrap over networks.
+    """
+    found, latencies = left_out_score(predictor, profile, precision, device)
+    predicted, measured = np.array(latencies.predicted_ms), np.array(latencies.measured_ms)
+    errors, deviations = measured / predicted - 1.0, np.abs(predicted / measured - 1.0)
+    count = len(errors)
+    draws = np.random.default_rng(0).integers(0, count, (2000, count))
+
+    def figure(value: float, lower: float, upper: float) -> Measurement:
+        return Measurement(
+            value=value,
+            unit="1",
+            origin=latencies.origin,  # type: ignore[arg-type]  # an origin as text
+            lower=min(lower, value),
+            upper=max(upper, value),
+            source=f"{count} networks left out",
+        )
+
+    def share(value: float) -> Measurement:
+        hits = round(value * count)
+        low, high = scipy.stats.beta.ppf([0.05, 0.95], hits + 0.5, count - hits + 0.5)
+        return figure(value, float(low), float(high))
+
+    low, high = np.percentile(deviations[draws].mean(axis=1), [5, 95])
+    return Accuracy(
+        precision=precision,
+        model=type(predictor).__name__,
+        networks=count,
+        within_5=share(found.within_5),
+        within_10=share(found.within_10),
+        mape=figure(found.mape, float(low), float(high)),
+        quantiles={str(level): float(np.quantile(errors, level)) for level in (0.05, 0.25, 0.5, 0.75, 0.95)},
+    )
