@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from latency_models.additive import Additive
     from latency_models.device import Device, MemoryRegion
+    from latency_models.lookup import Lookup
     from latency_models.measure import Rounds, take_visits
     from latency_models.prediction import LATENCY_MODELS, LatencyModel, Prediction, Predictor, Sample
     from latency_models.probe import ProbeOptions
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Additive": "additive", "BACKENDS": "timing", "Backend": "timing", "Device": "device",
-    "LATENCY_MODELS": "prediction", "LatencyModel": "prediction", "MemoryRegion": "device",
+    "LATENCY_MODELS": "prediction", "LatencyModel": "prediction", "Lookup": "lookup", "MemoryRegion": "device",
     "Prediction": "prediction", "Predictor": "prediction", "ProbeOptions": "probe", "Profile": "profile",
     "Rounds": "measure", "Sample": "prediction", "Score": "score", "Timing": "timing", "take_visits": "measure",
 }  # fmt: skip
 
 __all__ = [
-    "Additive", "BACKENDS", "Backend", "Device", "LATENCY_MODELS", "LatencyModel", "MemoryRegion", "Prediction",
-    "Predictor", "ProbeOptions", "Profile", "Rounds", "Sample", "Score", "Timing", "take_visits",
+    "Additive", "BACKENDS", "Backend", "Device", "LATENCY_MODELS", "LatencyModel", "Lookup", "MemoryRegion",
+    "Prediction", "Predictor", "ProbeOptions", "Profile", "Rounds", "Sample", "Score", "Timing", "take_visits",
 ]  # fmt: skip
 
 

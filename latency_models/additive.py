@@ -35,6 +35,14 @@ class Additive:
     folds: int = 10
     min_samples: int = 10
 
+    def __post_init__(self) -> None:
+        if not self.lanes or min(self.lanes) < 1:
+            raise ValueError(f"lanes needs numbers of channels of at least 1, got {self.lanes}")
+        if self.folds < 2:
+            raise ValueError(f"folds must be at least 2, got {self.folds}")
+        if self.min_samples < 2:
+            raise ValueError(f"min_samples must be at least 2, got {self.min_samples}")
+
     def fit(self, device: Device, samples: Sequence[Sample]) -> "AdditiveLatency":
         """Return the fitted predictor; raises MeasurementError for too few samples or samples of several origins."""
         check_samples(device, samples, least=self.min_samples)

@@ -3,7 +3,7 @@
 Networks are visited in rounds, each round in another order. A visit is some warm-up runs and then as many timed
 runs as fit a few milliseconds. Between networks the reference is visited; a round in which it strays from its own
 median is not used and another one is run instead. What a neighbour does on a shared machine then hits all networks
-alike, a few visits at worst.
+alike, a few visits at worst. The loops themselves stand in `backends.timing_script`, which boards run as it is.
 """
 
 import os
@@ -14,11 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from latency_models.backends import timing_script as protocol
 from latency_models.timing import Clock
 from search_spaces.errors import MeasurementError
 
 Run = Callable[[], object]
 Visit = npt.NDArray[np.float64]
+OneRound = Callable[[Sequence[int]], tuple[float, list[Sequence[float]]]]
+"""Visits every network once in the order given; returns the reference's level and every network's samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,60 +91,56 @@ def take_visits(
         MeasurementError: The reference strayed in so many rounds that fewer than half of `rounds.visits` remain.
     """
     now = time.thread_time if clock == "thread_cpu" else time.perf_counter
-    rng = np.random.default_rng(seed)
-    counts = [_runs_of_visit(run, rounds, now) for run in (*runs, reference)]
-    taken: list[tuple[float, list[Visit]]] = []
-    for number in range(rounds.visits + rounds.retries):
-        taken.append(_round(runs, reference, counts, rounds, now, rng))
-        good = _good_rounds([level for level, _ in taken], rounds.drift)
-        progress(min(1.0, len(good) / rounds.visits))
-        if len(good) >= rounds.visits or (number + 1 >= rounds.visits and rounds.drift <= 0):
-            break
+    visitors = [_visitor(run, rounds, now) for run in (*runs, reference)]
+    return take_rounds(
+        lambda order: protocol.one_round(visitors[:-1], visitors[-1], order, rounds.reference_every),
+        len(runs),
+        rounds=rounds,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def take_rounds(
+    one_round: OneRound,
+    items: int,
+    *,
+    rounds: Rounds,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda _share: None,
+) -> Taken:
+    """Take rounds from anything that can visit `items` networks in a given order.
+
+    Args:
+        one_round: Given an order, visits every network once; returns the reference's level and the samples of every
+            network, in milliseconds.
+        items: Number of networks.
+        rounds: How many rounds count, how many may be taken again, and when one is.
+        seed: Of the orders.
+        progress: Told the share done.
+
+    Raises:
+        MeasurementError: The reference strayed in so many rounds that fewer than half of `rounds.visits` remain.
+    """
+    good, taken = protocol.take_rounds(
+        one_round,
+        items,
+        visits=rounds.visits,
+        retries=rounds.retries if rounds.drift > 0 else 0,
+        drift=rounds.drift,
+        seed=seed,
+        progress=progress,
+    )
     if 2 * len(good) < rounds.visits:
         raise MeasurementError(
-            f"the reference network strayed by more than {rounds.drift:.0%} in {len(taken) - len(good)} of "
-            f"{len(taken)} rounds (load {os.getloadavg()[0]:.1f}): wait for a quieter machine, or raise `drift`"
+            f"the reference network strayed by more than {100 * rounds.drift:g} % in {taken - len(good)} of {taken} "
+            f"rounds (load of this machine {os.getloadavg()[0]:.1f}): wait until the device is quieter, "
+            "or raise `drift`"
         )
-    good = good[: rounds.visits]
-    visits = tuple(tuple(taken[index][1][item] for index in good) for item in range(len(runs)))
-    return Taken(visits, tuple(taken[index][0] for index in good), len(taken) - len(good))
+    visits = tuple(tuple(np.asarray(found[item], dtype=np.float64) for _, found in good) for item in range(items))
+    return Taken(visits, tuple(level for level, _ in good), taken - len(good))
 
 
-def _runs_of_visit(run: Run, rounds: Rounds, now: Callable[[], float]) -> int:
-    once = min(float(sample) for sample in _visit(run, 4, 1, now))
-    return int(np.clip(rounds.visit_ms / max(once, 1e-6), rounds.least_runs, rounds.most_runs))
-
-
-def _round(
-    runs: Sequence[Run],
-    reference: Run,
-    counts: Sequence[int],
-    rounds: Rounds,
-    now: Callable[[], float],
-    rng: np.random.Generator,
-) -> tuple[float, list[Visit]]:
-    """Visit everything once; return the reference's level and the visits in the order of `runs`."""
-    visits: list[Visit] = [np.empty(0)] * len(runs)
-    levels = []
-    for place, item in enumerate(rng.permutation(len(runs))):
-        if place % rounds.reference_every == 0:
-            levels.append(float(_visit(reference, counts[-1], rounds.warmup, now).min()))
-        visits[item] = _visit(runs[item], counts[item], rounds.warmup, now)
-    levels.append(float(_visit(reference, counts[-1], rounds.warmup, now).min()))
-    return float(np.median(levels)), visits
-
-
-def _visit(run: Run, count: int, warmup: int, now: Callable[[], float]) -> Visit:
-    for _ in range(warmup):
-        run()
-    samples = np.empty(count)
-    for number in range(count):
-        start = now()
-        run()
-        samples[number] = now() - start
-    return samples * 1e3
-
-
-def _good_rounds(levels: Sequence[float], drift: float) -> list[int]:
-    center = float(np.median(levels))
-    return [number for number, level in enumerate(levels) if drift <= 0 or abs(level / center - 1.0) <= drift]
+def _visitor(run: Run, rounds: Rounds, now: Callable[[], float]) -> protocol.Visitor:
+    count = protocol.runs_of_visit(run, rounds.visit_ms, rounds.least_runs, rounds.most_runs, now)
+    return lambda: protocol.visit(run, count, rounds.warmup, now)

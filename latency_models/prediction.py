@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latency_models.device import Device
+from search_spaces.errors import MeasurementError, near_matches
 from search_spaces.measurement import Measurement, Origin
 from search_spaces.registry import Registry
 from search_spaces.workload import Segment, Workload
@@ -131,8 +132,31 @@ class LatencyModel(Protocol):
 
 
 LATENCY_MODELS: Registry[LatencyModel] = Registry(
-    "latency model", group="embedded_nas.latency_models", builtin=("latency_models.additive",)
+    "latency model",
+    group="embedded_nas.latency_models",
+    builtin=(
+        "latency_models.additive",
+        "latency_models.auto",
+        "latency_models.gp",
+        "latency_models.lookup",
+        "latency_models.ridge_compact",
+        "latency_models.roofline",
+        "latency_models.transfer.model",
+    ),
 )
 
 PREDICTORS: dict[str, Callable[[Mapping[str, Any]], Predictor]] = {}  # Any: JSON values
 """Readers of saved predictors, by the `type` in their JSON."""
+
+
+def read_predictor(record: Mapping[str, Any]) -> Predictor:  # Any: JSON values
+    """Return a saved predictor, of whichever model wrote it.
+
+    Raises:
+        MeasurementError: No latency model reads this type, or it reads another schema.
+    """
+    LATENCY_MODELS.load()
+    name = str(record.get("type"))
+    if name not in PREDICTORS:
+        raise MeasurementError(f"no latency model reads predictors of type {name!r}; {near_matches(name, PREDICTORS)}")
+    return PREDICTORS[name](record)

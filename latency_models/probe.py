@@ -1,6 +1,7 @@
 """Probing: which networks of a space are timed, and the files they are timed as."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from search_spaces.lowering import lower
 from search_spaces.precision import Precision
 from search_spaces.space import SearchSpace, decode, sample
 
+LEAST = 10
+"""Fewest networks that say anything about a device."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeOptions:
@@ -25,23 +29,40 @@ class ProbeOptions:
     Attributes:
         networks: Networks timed for each precision.
         seed: Of their choice.
+        blocks: Blocks timed by themselves for each precision, the most frequent ones of the space; the model lookup
+            needs them.
     """
 
     networks: int = 100
     seed: int = 0
+    blocks: int = 0
 
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, never changed
 
     def __post_init__(self) -> None:
-        if self.networks < 10:
-            raise ValueError(f"networks must be at least 10, got {self.networks}")
+        if self.networks < LEAST:
+            raise ValueError(f"networks must be at least {LEAST}, got {self.networks}")
+        if self.blocks < 0:
+            raise ValueError(f"blocks must not be negative, got {self.blocks}")
 
 
-def probe_digest(space: SearchSpace, graph_input: GraphInput, options: ProbeOptions) -> str:
-    """Return what tells one probe set from another: the space, the form of the input, number and seed."""
+def probe_digest(space: SearchSpace, graph_input: GraphInput, options: ProbeOptions, device: Device) -> str:
+    """Return what tells one probe set from another: space, form of the input, number and seed, and how files are made.
+
+    The device counts with what its files depend on: precisions, 8-bit scheme, allowed operators and ONNX versions.
+    """
     described: object = asdict(space) if is_dataclass(space) else repr(space)
     return digest(
-        {"type": type(space).__name__, "space": described, "input": asdict(graph_input), "options": asdict(options)}
+        {
+            "type": type(space).__name__,
+            "space": described,
+            "input": asdict(graph_input),
+            "options": asdict(options),
+            "precisions": device.precisions,
+            "quantization": asdict(device.plan),
+            "allow_ops": sorted(device.allow_ops),
+            "onnx": (device.opset, device.ir_version),
+        }
     )
 
 
@@ -57,6 +78,9 @@ def choose_probes(
         space: Where to draw.
         options: How many.
         allowed: Operator kinds the device can run; empty for all.
+
+    Raises:
+        DeviceError: The space has too few distinct networks that the device can run.
     """
     rng = np.random.default_rng(options.seed)
     found: dict[str, Architecture] = {}
@@ -65,8 +89,12 @@ def choose_probes(
         if not allowed or all(op.kind in allowed or op.kind == "reshape" for op in lower(architecture)):
             found[architecture.key] = architecture
     pool = list(found.values())
-    if len(pool) < 10:
-        raise DeviceError(f"only {len(pool)} networks of the space run on the device; allow more operators")
+    if len(pool) < LEAST:
+        runnable = f" that run on the device (allow_ops: {', '.join(sorted(allowed))})" if allowed else ""
+        raise DeviceError(
+            f"{12 * options.networks} draws found only {len(pool)} distinct networks of the space{runnable}, a latency "
+            f"model needs at least {LEAST}: widen the space{' or allow more operators' if allowed else ''}"
+        )
     size = np.log([macs(lower(architecture)) for architecture in pool])
     targets = np.linspace(size.min(), size.max(), options.networks)
     chosen: list[int] = []
@@ -77,6 +105,30 @@ def choose_probes(
             free[nearest] = False
             chosen.append(nearest)
     return [pool[number] for number in chosen]
+
+
+def choose_blocks(
+    space: SearchSpace, options: ProbeOptions, *, allowed: frozenset[str] = frozenset()
+) -> list[Architecture]:
+    """Return the most frequent blocks of random networks, each as a network of its own with the input it has there."""
+    found: Counter[Architecture] = Counter()
+    for row in sample(space, 400, np.random.default_rng(options.seed)):
+        architecture = decode(space, row)
+        arriving: tuple[int, ...] = architecture.input_shape
+        segments = lower(architecture).segments
+        blocks = [block for stage in architecture.stages for block in stage]
+        for block, segment in zip(blocks, segments, strict=True):
+            if len(arriving) == 3 and (
+                not allowed or all(op.kind in allowed or op.kind == "reshape" for op in segment.ops)
+            ):
+                shape = (int(arriving[0]), int(arriving[1]), int(arriving[2]))
+                found[Architecture(input_shape=shape, stages=((block,),))] += 1
+            arriving = segment.output.shape[1:]
+    return [block for block, _ in found.most_common(options.blocks)]
+
+
+BLOCK_INPUT = GraphInput(dtype="float32", layout="nchw", mean=(0.0,), std=(1.0,))
+"""How the file of a single block takes its input: as the block before would leave it."""
 
 
 def write_probe(
@@ -93,7 +145,7 @@ def write_probe(
     if precision == "int8":
         model = int8_model(
             workload,
-            plan=device.quantization,
+            plan=device.plan,
             graph_input=graph_input,
             seed=seed,
             opset=device.opset,
@@ -113,6 +165,7 @@ def probe(
     *,
     folder: Path,
     probes: str,
+    blocks: Sequence[Architecture] = (),
     progress: Callable[[str, float], None] = lambda _label, _share: None,
 ) -> Profile:
     """Write and time networks in every precision of the device, and return its profile.
@@ -123,32 +176,50 @@ def probe(
         graph_input: How files take their input.
         folder: Where the files are written.
         probes: Digest of the probe set.
+        blocks: Single blocks to time too, each as a network of its own.
         progress: Told what is done and how far.
 
     Raises:
         MeasurementError: A file the runtime refuses, or timings that never settled.
     """
     start = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
-    files: list[tuple[Architecture, Precision, Path]] = []
-    for number, architecture in enumerate(architectures):
-        for precision in device.precisions:
-            path = folder / f"{architecture.key}.{precision}.onnx"
-            write_probe(architecture, precision, device, graph_input, path, seed=number)
-            files.append((architecture, precision, path))
-        progress("writing probes", (number + 1) / len(architectures))
-    middle = sorted(files, key=lambda file: macs(lower(file[0])))[len(files) // 2][2]
-    timings = device.backend.measure(
-        [path for _, _, path in files], middle, progress=lambda share: progress("timing probes", share)
-    )
-    networks = tuple(
-        Probed(architecture=architecture, precision=precision, timing=timing)
-        for (architecture, precision, _), timing in zip(files, timings, strict=True)
-    )
+    networks = time_networks(
+        device, [(item, "probe") for item in architectures] + [(item, "block") for item in blocks], graph_input,
+        folder=folder, progress=progress,
+    )  # fmt: skip
     return Profile(
         device=device.name,
         fingerprint=dict(device.backend.fingerprint()),
         probes=probes,
         seconds=time.monotonic() - start,
         networks=networks,
+    )
+
+
+def time_networks(
+    device: Device,
+    chosen: Sequence[tuple[Architecture, str]],
+    graph_input: GraphInput,
+    *,
+    folder: Path,
+    progress: Callable[[str, float], None] = lambda _label, _share: None,
+) -> tuple[Probed, ...]:
+    """Write and time networks, each with its purpose, in every precision of the device; raises as `probe` does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files: list[tuple[Architecture, str, Precision, Path]] = []
+    for number, (architecture, purpose) in enumerate(chosen):
+        for precision in device.precisions:
+            path = folder / f"{architecture.key}.{precision}.onnx"
+            taken = BLOCK_INPUT if purpose == "block" else graph_input
+            write_probe(architecture, precision, device, taken, path, seed=number)
+            files.append((architecture, purpose, precision, path))
+        progress("writing probes", (number + 1) / len(chosen))
+    whole = [file for file in files if file[1] != "block"] or files
+    middle = sorted(whole, key=lambda file: macs(lower(file[0])))[len(whole) // 2][3]
+    timings = device.backend.measure(
+        [path for *_, path in files], middle, progress=lambda share: progress("timing probes", share)
+    )
+    return tuple(
+        Probed(architecture=architecture, precision=precision, timing=timing, purpose=purpose)
+        for (architecture, purpose, precision, _), timing in zip(files, timings, strict=True)
     )

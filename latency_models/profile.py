@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +31,8 @@ class Probed:
         architecture: The network.
         precision: Of the file that was timed.
         timing: Raw samples.
-        purpose: "probe" for networks drawn to fit a model, "delivered" for files that a run wrote.
+        purpose: "probe" for networks drawn to fit a model, "block" for single blocks of them, "delivered" for files
+            that a run wrote.
     """
 
     architecture: Architecture
@@ -55,6 +56,10 @@ class Profile:
         probes: Digest of what was probed: the space and how files take their input.
         seconds: Wall time of the measurement.
         networks: Timed networks.
+        description: The device as a run file would describe it; empty where nobody noted it.
+        protocol: How files were timed: the back end's fields.
+        accuracy: By precision, what the model fitted to these networks is worth: its name, shares within 5 and 10 %
+            and mean error with their intervals, and quantiles of the left-out errors. Computed anew at every fit.
     """
 
     device: str
@@ -62,10 +67,17 @@ class Profile:
     probes: str
     seconds: float
     networks: tuple[Probed, ...]
+    description: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON values
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Mapping[str, Any] = field(default_factory=dict)
 
-    def samples(self, precision: Precision, plan: QuantizationPlan) -> list[Sample]:
-        """Return the samples of one precision."""
-        return [known.sample(plan) for known in self.networks if known.precision == precision]
+    def samples(self, precision: Precision, plan: QuantizationPlan, *, blocks: bool = False) -> list[Sample]:
+        """Return the samples of one precision: whole networks, and single blocks where they are asked for."""
+        return [
+            known.sample(plan)
+            for known in self.networks
+            if known.precision == precision and (blocks or known.purpose != "block")
+        ]
 
     def with_networks(self, more: Sequence[Probed]) -> Self:
         """Return the profile with more timed networks."""
@@ -79,6 +91,9 @@ class Profile:
             "fingerprint": dict(self.fingerprint),
             "probes": self.probes,
             "seconds": round(self.seconds, 3),
+            "description": dict(self.description),
+            "protocol": dict(self.protocol),
+            "accuracy": dict(self.accuracy),
             "networks": [
                 {
                     "architecture": known.architecture.to_dict(),
@@ -92,12 +107,21 @@ class Profile:
         return json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, *, source: str) -> Self:
+    def load(cls, path: Path) -> Self:
+        """Read a profile's file; raises DeviceError when it cannot be read, is damaged or of another schema."""
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DeviceError(f"{path} cannot be read: {error.strerror or error}") from error
+        return cls.from_json(content, source=str(path))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, source: str) -> Self:
         """Read a profile back.
 
         Args:
             text: The file's text.
-            source: Its name, for messages.
+            source: Where it is from, for messages.
 
         Raises:
             DeviceError: The file is damaged or of another schema.
@@ -110,15 +134,34 @@ class Profile:
                 )
             return cls(
                 device=record["device"],
-                fingerprint=record["fingerprint"],
+                fingerprint=dict(record["fingerprint"]),
                 probes=record["probes"],
                 seconds=float(record["seconds"]),
                 networks=tuple(map(_read_network, record["networks"])),
+                description=dict(record.get("description", {})),
+                protocol=dict(record.get("protocol", {})),
+                accuracy=dict(record.get("accuracy", {})),
             )
-        except NasError:
+        except DeviceError:
             raise
-        except (ValueError, KeyError, TypeError) as error:
+        except (NasError, AttributeError, ValueError, KeyError, TypeError) as error:
             raise DeviceError(f"{source} is no device profile ({error!r}); remove it to measure again") from error
+
+    def require(self, fingerprint: Mapping[str, str], probes: str, *, source: str) -> None:
+        """Raise DeviceError unless the profile says of itself that it is of this device and probe set."""
+        differing = sorted(
+            name
+            for name in self.fingerprint.keys() | fingerprint.keys()
+            if self.fingerprint.get(name) != fingerprint.get(name)
+        )
+        if differing:
+            name = differing[0]
+            raise DeviceError(
+                f"{source} was measured on another device: {name} was {self.fingerprint.get(name, 'unknown')!r} and is "
+                f"{fingerprint.get(name, 'unknown')!r}; remove it to measure again"
+            )
+        if self.probes != probes:
+            raise DeviceError(f"{source} holds other networks than this run probes; remove it to measure again")
 
 
 def _read_network(record: Mapping[str, Any]) -> Probed:  # Any: JSON values
@@ -139,6 +182,12 @@ def digest(facts: Mapping[str, object]) -> str:
 def profile_path(folder: Path, device: str, fingerprint: Mapping[str, str], probes: str) -> Path:
     """Return where the profile of that device and probe set is kept."""
     return folder / f"{device}.{digest(fingerprint)}.{probes}.json"
+
+
+def profiles_of(folder: Path, device: str) -> list[Path]:
+    """Return the profiles of a device, the newest last."""
+    files = [path for path in folder.glob("*.json") if path.name.rsplit(".", 3)[0] == device]
+    return sorted(files, key=lambda path: path.stat().st_mtime)
 
 
 def default_folder() -> Path:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +78,54 @@ class Timing:
         return cls(record["name"], visits, record["clock"], record["origin"])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sustained:
+    """A long run without a pause, as a camera causes it; wall times.
+
+    Attributes:
+        seconds: How long it took.
+        runs: Inferences.
+        p50_ms: Median over all of them.
+        p95_ms: Their 95th percentile.
+        p99_ms: Their 99th percentile.
+        first_ms: Median of the first tenth.
+        last_ms: Median of the last tenth; above `first_ms` the device got slower with heat or boost time used up.
+        points: One record a second: elapsed_s and p50_ms, and, where the system shows them, temperature_c,
+            frequency_mhz and throttled.
+    """
+
+    seconds: float
+    runs: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    first_ms: float
+    last_ms: float
+    points: tuple[Mapping[str, Any], ...]  # Any: JSON values
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Self:  # Any: JSON values
+        """Read what the timing script answers."""
+        return cls(**{**record, "points": tuple(record["points"])})
+
+    @property
+    def slowdown(self) -> float:
+        """By what share the last tenth was slower than the first."""
+        return self.last_ms / self.first_ms - 1.0
+
+    def sentence(self) -> str:
+        """Return what happened in one sentence, with what the system shows of heat and clock."""
+        told = f"{self.runs} runs in {self.seconds:.0f} s: p50 {self.first_ms:.4g} -> {self.last_ms:.4g} ms"
+        temperatures = [point["temperature_c"] for point in self.points if "temperature_c" in point]
+        clocks = [point["frequency_mhz"] for point in self.points if "frequency_mhz" in point]
+        flags = {str(point["throttled"]) for point in self.points if "throttled" in point}
+        told += f", {temperatures[0]:.0f} -> {max(temperatures):.0f} degrees C" if temperatures else ""
+        told += f", {min(clocks)}-{max(clocks)} MHz" if clocks else ""
+        told += f", throttle flags {', '.join(sorted(flags))}" if flags else ""
+        hidden = not (temperatures or clocks or flags)
+        return told + (" (the system shows no temperature, clock or throttle flag)" if hidden else "")
+
+
 class Backend(Protocol):
     """Runs model files on one device and times them.
 
@@ -107,8 +155,46 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class WallClock(Protocol):
+    """A back end that can also say what an application would see: wall times of single inferences."""
+
+    @property
+    def sustained_s(self) -> float:
+        """Length of the sustained run that reports ask for; 0 for none."""
+        ...
+
+    def distribution(self, artefact: Path, *, runs: int = ...) -> Timing:
+        """Return wall-clock samples of single inferences at batch 1, one after the other."""
+        ...
+
+    def sustained(self, artefact: Path, *, seconds: float) -> Sustained:
+        """Run without a pause for `seconds`."""
+        ...
+
+
+@runtime_checkable
+class RunsFiles(Protocol):
+    """A back end whose device is another machine and can be given inputs: its outputs are compared with the host's."""
+
+    @property
+    def runs_files(self) -> bool:
+        """Whether its runtime takes inputs and gives outputs; a program that only prints latencies does not."""
+        ...
+
+    def outputs(self, artefact: Path, inputs: npt.NDArray[Any], *, batch: int) -> npt.NDArray[np.float32]:
+        """Return the first output of a file for `inputs`, run `batch` at a time on the device."""
+        ...
+
+
 BACKENDS: Registry[Backend] = Registry(
     "backend",
     group="embedded_nas.backends",
-    builtin=("latency_models.backends.local", "latency_models.backends.table"),
+    builtin=(
+        "latency_models.backends.command",
+        "latency_models.backends.local",
+        "latency_models.backends.memory",
+        "latency_models.backends.ssh",
+        "latency_models.backends.table",
+    ),
 )

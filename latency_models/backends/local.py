@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from latency_models.backends import timing_script as protocol
 from latency_models.measure import Rounds, take_visits
-from latency_models.timing import BACKENDS, Clock, Timing
+from latency_models.timing import BACKENDS, Clock, Sustained, Timing
 from search_spaces.errors import DeviceError, MeasurementError
 
 _ELEMENT_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
-_INSTRUCTION_SETS = (
+INSTRUCTION_SETS = (
     "avx2",
     "avx512f",
     "avx512_vnni",
@@ -44,6 +46,7 @@ class Local:
         visits: Rounds of interleaved visits.
         visit_ms: Time one visit fills.
         drift: Share by which the reference network may stray before a round is taken again.
+        sustained_s: Seconds of the sustained run that reports show; 0 for none.
     """
 
     threads: int = 1
@@ -51,6 +54,7 @@ class Local:
     visits: int = 9
     visit_ms: float = 8.0
     drift: float = 0.03
+    sustained_s: float = 0.0
 
     live: ClassVar[bool] = True
 
@@ -60,6 +64,9 @@ class Local:
         allowed = os.sched_getaffinity(0)
         if not set(self.cores) <= allowed:
             raise DeviceError(f"cores must be among {sorted(allowed)}, got {list(self.cores)}")
+        for name in ("visits", "visit_ms"):
+            if not getattr(self, name) > 0:
+                raise DeviceError(f"{name} must be above 0, got {getattr(self, name)}")
 
     @property
     def clock(self) -> Clock:
@@ -68,16 +75,17 @@ class Local:
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return CPU, instruction sets, runtime, threads, cores and frequency governor."""
-        cpu, flags = _cpu()
+        cpu, flags = protocol.cpu()
         return {
             "backend": "local",
             "machine": platform.machine(),
             "cpu": cpu,
-            "instruction_sets": " ".join(name for name in _INSTRUCTION_SETS if name in flags),
+            "instruction_sets": " ".join(name for name in INSTRUCTION_SETS if name in flags),
             "runtime": f"onnxruntime {onnxruntime.__version__}",
             "threads": str(self.threads),
             "cores": ",".join(map(str, self.cores)) or "all",
-            "governor": _governor(),
+            "governor": protocol.governor(),
+            "frequency_limits_mhz": protocol.frequency_limits() or "unknown",
         }
 
     def measure(
@@ -100,14 +108,13 @@ class Local:
     def distribution(self, artefact: Path, *, runs: int = 1000) -> Timing:
         """Return wall-clock samples of single inferences one after the other, as an application sees them."""
         with self._bound():
-            run = self.runner(artefact)
-            taken = take_visits(
-                [run],
-                run,
-                rounds=Rounds(visits=1, least_runs=runs, most_runs=runs, warmup=20, drift=0.0),
-                clock="wall",
-            )
-        return Timing(artefact.name, taken.visits[0], "wall", "measured")
+            samples = protocol.visit(self.runner(artefact), runs, 20, time.perf_counter)
+        return Timing(artefact.name, (np.array(samples),), "wall", "measured")
+
+    def sustained(self, artefact: Path, *, seconds: float) -> Sustained:
+        """Run a file without a pause and return wall times with what the sensors of this machine showed."""
+        with self._bound():
+            return Sustained.from_dict(protocol.sustained(self.runner(artefact), seconds))
 
     def runner(self, path: Path) -> Callable[[], object]:
         """Return a function that runs the file once on a fixed random input."""
@@ -163,26 +170,3 @@ def _random_input(path: Path, kind: str, shape: Sequence[int | str | None]) -> n
     if kind == "tensor(float)":
         return rng.standard_normal(sizes).astype(np.float32)
     return rng.integers(0, 127, sizes).astype(_ELEMENT_TYPES[kind])
-
-
-def _cpu() -> tuple[str, frozenset[str]]:
-    """Return the CPU's name and its feature flags, as Linux names them."""
-    name, flags = platform.processor() or platform.machine(), frozenset[str]()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return name, flags
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Model", "Hardware"):
-            name = value.strip()
-        elif key.strip() in ("flags", "Features"):
-            flags = frozenset(value.split())
-    return name, flags
-
-
-def _governor() -> str:
-    try:
-        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
-    except OSError:
-        return "unknown"

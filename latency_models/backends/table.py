@@ -72,7 +72,7 @@ def read_table(path: Path) -> dict[str, list[tuple[float, Origin]]]:
         DeviceError: The file is missing, lacks a column, or a row holds no positive number.
     """
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a byte order mark first
             reader = csv.DictReader(file)
             lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
             if lacking:
@@ -82,7 +82,13 @@ def read_table(path: Path) -> dict[str, list[tuple[float, Origin]]]:
                 text = (row["latency_ms"] or "").strip()
                 if text:
                     origin = _origin(path, reader.line_num, row.get("origin"))
-                    rows.setdefault(row["file"], []).append((_latency(path, reader.line_num, text), origin))
+                    known = rows.setdefault(row["file"], [])
+                    known.append((_latency(path, reader.line_num, text), origin))
+                    if origin != known[0][1]:
+                        raise DeviceError(
+                            f"the table {path} line {reader.line_num}: {row['file']} is {origin} here and "
+                            f"{known[0][1]} before; samples of one file have one origin"
+                        )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DeviceError(f"the table {path} cannot be read: {error}") from error
     return rows

@@ -62,7 +62,7 @@ def int8_model(
     """
     e = Emitter(opset=opset, ir_version=ir_version, batch=graph_input.batch)
     scheme = Scheme.of(plan)
-    network = _prepared(workload, plan, weights, seed)
+    network = prepared_network(workload, plan, weights=weights, seed=seed)
     shape = network.shapes[INPUT]
     declared = declare(e, graph_input, shape)
     known = invented_ranges(network) if ranges is None else ranges
@@ -83,7 +83,10 @@ def int8_model(
     return e.model([declared], [e.output_value(OUTPUT, network.shapes[network.output])])
 
 
-def _prepared(workload: Workload, plan: QuantizationPlan, weights: Weights | None, seed: int) -> Network:
+def prepared_network(
+    workload: Workload, plan: QuantizationPlan, *, weights: Weights | None = None, seed: int = 0
+) -> Network:
+    """Return the layers of an int8 file after all rewrites, with the given weights or random ones."""
     network = simplify(read_network(with_precision(workload, plan), weights, seed=seed))
     return pad_depthwise(fold_channel_moves(use_depthwise_kernels(place_islands(network))))
 

@@ -34,12 +34,12 @@ def write_stem(t: Tensors, pixels: Pixels, layer: Layer, shape: Shape, target: S
     bias = np.zeros(len(weight)) if layer.bias is None else layer.bias
     bias = bias - np.einsum("ocij,c->o", layer.filters.astype(np.float64), pixels.offset) + bias_shift(layer)
     layer = replace(layer, weight=weight.astype(np.float32))
-    copies = _copies(layer, shape, target)
+    copies = pixel_copies(layer, shape, target)
     source, last = t.bytes(PIXELS), pixels.last
     if (copies or pixels.padding is not None) and not last:
         source, last = t.e.op("Transpose", [source], perm=(0, 2, 3, 1)), True
     if copies:
-        layer = _over_columns(layer)
+        layer = over_columns(layer)
         bias = np.tile(bias, copies)
         shape = (1, shape[1] * COLUMNS, shape[2], shape[3] // COLUMNS)
         source = t.e.op("Reshape", [source, t.e.shape((1, *shape[2:], shape[1]))])
@@ -58,7 +58,7 @@ def write_stem(t: Tensors, pixels: Pixels, layer: Layer, shape: Shape, target: S
     finish_activation(t, layer)
 
 
-def _copies(layer: Layer, shape: Shape, target: Shape) -> int:
+def pixel_copies(layer: Layer, shape: Shape, target: Shape) -> int:
     """Return how many output pixels one group of columns gives; 0 where columns are not grouped."""
     stride = layer.integers("stride")[1]
     fits = shape[1] % COLUMNS and shape[3] % COLUMNS == 0 and COLUMNS % stride == 0
@@ -67,7 +67,7 @@ def _copies(layer: Layer, shape: Shape, target: Shape) -> int:
     return COLUMNS // stride
 
 
-def _over_columns(layer: Layer) -> Layer:
+def over_columns(layer: Layer) -> Layer:
     """Return the convolution over groups of columns; its bias stays as it was."""
     (down, across), (top, left, bottom, _) = layer.integers("stride"), layer.integers("pads")
     weight, before, after = group_columns(layer.filters, COLUMNS, across, left)

@@ -1,4 +1,4 @@
-"""Commands about devices: list, show, probe, fit."""
+"""Commands about devices: add, list, show, probe, fit."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +10,56 @@ from nas.cli.runs import ConfigFile, Plugins, RunDir, run_folder
 app = typer.Typer(help="Measure devices, and see what is known about them.", no_args_is_help=True)
 
 
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Name of the device; a run file then says base = NAME.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A run file: its device, space and files are what is probed.")
+    ] = None,
+    ssh: Annotated[str, typer.Option("--ssh", help="user@address of a board.")] = "",
+    port: Annotated[int, typer.Option("--port", help="Of its sshd.")] = 0,
+    identity: Annotated[str, typer.Option("--identity", help="Private key.")] = "",
+    known_hosts: Annotated[str, typer.Option("--known-hosts", help="File of known host keys.")] = "",
+    accept_new_key: Annotated[
+        bool, typer.Option("--accept-new-key", help="Note the board's host key if it is not known.")
+    ] = False,
+    python: Annotated[
+        str, typer.Option("--python", help="Interpreter on the board; by default a virtual environment is made.")
+    ] = "",
+    wheels: Annotated[
+        Path | None, typer.Option("--wheels", help="Folder of wheels to push, for a board that is offline.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", help="A filled-in table.csv in the folder that `nas device probe` wrote.")
+    ] = None,
+    command: Annotated[
+        str, typer.Option("--command", help="A program that prints milliseconds; {file} is the model file.")
+    ] = "",
+    pattern: Annotated[str, typer.Option("--pattern", help="Regular expression whose group is the latency.")] = "",
+    unit: Annotated[str, typer.Option("--unit", help="Of what the program prints: ms, us, ns or s.")] = "ms",
+    threads: Annotated[int, typer.Option("--threads", help="Threads of one inference.")] = 1,
+    networks: Annotated[int, typer.Option("--networks", help="Networks to time.")] = 100,
+    blocks: Annotated[int, typer.Option("--blocks", help="Single blocks to time, for --model lookup.")] = 0,
+    model: Annotated[str, typer.Option("--model", help="Latency model; see `nas list latency-models`.")] = "additive",
+    more: Annotated[int, typer.Option("--more", help="Time so many of the suggested networks too.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plugin: Plugins = None,
+) -> None:
+    """Find out about a device, measure it or import its table, fit, and say how good the model is."""
+    from latency_models.profile import default_folder
+    from nas.cli.progress import bars
+    from nas.pipeline.adding import Named, add_named
+
+    asked = Named(
+        name=name, config=config, ssh=ssh, port=port, identity=identity, known_hosts=known_hosts,
+        accept_new_key=accept_new_key, python=python, wheels=wheels, table=table, command=command, pattern=pattern,
+        unit=unit, threads=threads, networks=networks, blocks=blocks, model=model, plugins=tuple(plugin or ()),
+    )  # fmt: skip
+    with bars() as progress:
+        added = add_named(asked, store=default_folder(), more=more, progress=progress)
+    print(added.to_json() if json else added.text())
+
+
 @app.command("list")
 def list_devices() -> None:
     """List shipped devices and measured profiles."""
@@ -17,13 +67,18 @@ def list_devices() -> None:
     from rich.table import Table
 
     from latency_models.profile import Profile, default_folder
+    from search_spaces.errors import DeviceError
 
     shipped = sorted((Path(__file__).parents[2] / "latency_models" / "devices").glob("*.toml"))
     table = Table("name", "kind", "networks", "what it is", "file")
     for file in shipped:
         table.add_row(file.stem, "shipped", "-", file.read_text().splitlines()[0].removeprefix("# "), file.name)
     for file in sorted(default_folder().glob("*.json")):
-        profile = Profile.from_json(file.read_text(), source=file.name)
+        try:
+            profile = Profile.load(file)
+        except DeviceError as error:
+            table.add_row(_device_name(file), "damaged", "-", str(error), file.name)
+            continue
         facts = ", ".join(
             f"{value}" for key, value in profile.fingerprint.items() if key in ("cpu", "runtime", "threads")
         )
@@ -37,34 +92,52 @@ def show(name: Annotated[str, typer.Argument(help="Name of a measured device, or
     from latency_models.profile import Profile, default_folder
     from search_spaces.errors import DeviceError, near_matches
 
-    files = [path for path in sorted(default_folder().glob("*.json")) if name in (path.name, path.name.split(".")[0])]
+    files = [path for path in sorted(default_folder().glob("*.json")) if name in (path.name, _device_name(path))]
     if not files:
-        known = {path.name.split(".")[0] for path in default_folder().glob("*.json")}
+        known = {_device_name(path) for path in default_folder().glob("*.json")}
         raise DeviceError(f"no measured device is called {name!r}: {near_matches(name, known)}")
     for file in files:
-        profile = Profile.from_json(file.read_text(), source=file.name)
+        profile = Profile.load(file)
         print(f"{file.name}: {len(profile.networks)} timed files, {profile.seconds:.1f} s of measuring")
-        for key, value in profile.fingerprint.items():
+        for key, value in (
+            *profile.fingerprint.items(),
+            *(("protocol " + key, v) for key, v in profile.protocol.items()),
+        ):
             print(f"  {key}: {value}")
+        for precision, known in profile.accuracy.items():
+            print(
+                f"  {precision}: {known['model']}, {known['within_10']['value']:.0%} within 10 %, MAPE "
+                f"{known['mape']['value']:.1%}, {known['networks']} networks left out of the fit"
+            )
 
 
 @app.command()
 def probe(
-    config: ConfigFile,
     out: Annotated[Path, typer.Option("--out", help="Folder for the files to time and the table to fill in.")],
+    config: Annotated[
+        Path | None, typer.Argument(help="The run file (TOML); without one the default space is probed.")
+    ] = None,
+    networks: Annotated[int, typer.Option("--networks", help="Networks to time, where there is no run file.")] = 100,
     run_dir: RunDir = None,
     plugin: Plugins = None,
 ) -> None:
     """Write the probe files and an empty table, for a device that only people can carry files to."""
     from nas.cli.progress import bars
     from nas.config import load_config
+    from nas.pipeline.adding import write_default_probes
     from nas.pipeline.parts import write_probe_set
 
     with bars() as progress:
-        count = write_probe_set(
-            load_config(config, plugins=tuple(plugin or ())), run_folder(config, run_dir), out, progress=progress
-        )
-    print(f'{count} files and table.csv written to {out}; fill in latency_ms and use backend = {{ type = "table" }}')
+        if config is None:
+            count = write_default_probes(networks, out, progress=progress)
+        else:
+            loaded = load_config(config, plugins=tuple(plugin or ()))
+            count = write_probe_set(loaded, run_folder(config, run_dir), out, progress=progress)
+    print(
+        f"{count} files, table.csv and timing_script.py written to {out}\n"
+        "on the board: python3 timing_script.py fill .      (or fill in latency_ms with any tool)\n"
+        f"back here:    nas device add NAME --table {out / 'table.csv'}"
+    )
 
 
 @app.command()
@@ -78,6 +151,9 @@ def fit(config: ConfigFile, run_dir: RunDir = None, plugin: Plugins = None) -> N
         fitted, fits = fit_device(
             load_config(config, plugins=tuple(plugin or ())), run_folder(config, run_dir), progress=progress
         )
+    if not fitted.device.is_timed:
+        print(f"{fitted.device.name}: no timing; MACs are counted instead")
+        return
     source = "measured now" if fitted.measured_now else "read from its profile"
     print(f"{fitted.device.name}: {source}, {fitted.profile.seconds:.1f} s of measuring")
     for found in fits:
@@ -85,3 +161,8 @@ def fit(config: ConfigFile, run_dir: RunDir = None, plugin: Plugins = None) -> N
             f"  {found.precision}: {found.within_5:.0%} within 5 %, {found.within_10:.0%} within 10 %, MAPE "
             f"{100 * found.mape:.1f} % on {found.networks} networks left out of the fit ({found.origin})"
         )
+
+
+def _device_name(profile: Path) -> str:
+    """Return the name in NAME.FINGERPRINT.PROBES.json; a name may hold dots."""
+    return profile.name.rsplit(".", 3)[0]

@@ -99,6 +99,9 @@ def predict(
 def measure(
     files: Annotated[list[Path], typer.Argument(help="ONNX files.")],
     threads: Annotated[int, typer.Option("--threads", help="Threads of one inference.")] = 1,
+    sustained: Annotated[
+        float, typer.Option("--sustained", help="Seconds to run each file without a pause besides.")
+    ] = 0.0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Time model files on this machine, interleaved, and print latency with its spread."""
@@ -115,13 +118,19 @@ def measure(
     rows = []
     for file, timing in zip(files, timings, strict=True):
         wall = backend.distribution(file)
-        rows.append((file, timing.measurement(source=timing.clock), {p: wall.percentile_ms(p) for p in (50, 95, 99)}))
+        percentiles = {percent: wall.percentile_ms(percent) for percent in (50, 95, 99)}
+        long = backend.sustained(file, seconds=sustained).sentence() if sustained > 0 else ""
+        rows.append((file, timing.measurement(source=timing.clock), percentiles, long))
     if json:
-        print(encoder.dumps([{"file": str(f), "latency_ms": m.to_dict(), "wall_ms": p} for f, m, p in rows]))
+        told = [
+            {"file": str(file), "latency_ms": latency.to_dict(), "wall_ms": wall_ms, "sustained": long}
+            for file, latency, wall_ms, long in rows
+        ]
+        print(encoder.dumps(told))
         return
-    for file, latency, wall_ms in rows:
+    for file, latency, wall_ms, long in rows:
         tail = ", ".join(f"p{percent} {value:.4g}" for percent, value in wall_ms.items())
-        print(f"{file}: {latency}; wall clock {tail} ms")
+        print(f"{file}: {latency}; wall clock {tail} ms" + (f"; {long}" if long else ""))
 
 
 def _print_figures(name: str, figures: object) -> None:

@@ -39,21 +39,48 @@ def init(
 
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another --out or remove it")
-    write_atomic(out, starting_config(folder, device=device, beside=out.resolve().parent))
+    write_atomic(out, starting_config(folder, device=device, out=out))
     print(f"{out} written; try `nas check {out}`, then `nas run {out}`")
 
 
-def check(config: ConfigFile, run_dir: RunDir = None, plugin: Plugins = None) -> None:
-    """Say what a run would do: classes, splits, feasible share, expected hours; train nothing."""
+def check(
+    config: Annotated[
+        Path | None, typer.Argument(help="The run file (TOML); or say --space.", show_default=False)
+    ] = None,
+    run_dir: RunDir = None,
+    plugin: Plugins = None,
+    space: Annotated[str, typer.Option("--space", help="Name of a search space to put through its contract.")] = "",
+) -> None:
+    """Say what a run would do (classes, splits, feasible share, hours) and train nothing; or check a search space."""
     from nas.cli.progress import bars
     from nas.config import load_config
     from nas.pipeline.checking import check_run
 
+    if (config is None) == (space == ""):
+        raise typer.BadParameter("name a run file or --space NAME, one of both")
+    if config is None:
+        _check_space(space, plugin or [])
+        return
     with bars() as progress:
         report = check_run(
             load_config(config, plugins=tuple(plugin or ())), run_folder(config, run_dir), progress=progress
         )
     print(report)
+
+
+def _check_space(name: str, plugins: list[str]) -> None:
+    """Print what the conformance kit finds; raise PluginError where the space breaks its contract."""
+    from nas.testing import check_space
+    from search_spaces.errors import PluginError
+    from search_spaces.registry import load_plugin_file
+    from search_spaces.space import SEARCH_SPACES
+
+    for file in plugins:
+        load_plugin_file(file)
+    found = check_space(SEARCH_SPACES.get(name)(), name=name)
+    print(found)
+    if found.failed:
+        raise PluginError(f"the space {name!r} breaks its contract: {found.failed}")
 
 
 def run(
@@ -86,12 +113,15 @@ def search(config: ConfigFile, run_dir: RunDir = None, plugin: Plugins = None) -
         result = search_only(
             load_config(config, plugins=tuple(plugin or ())), run_folder(config, run_dir), progress=progress
         )
-    table = Table("architecture", "metric (measured)", "objective (predicted)", "ships in", "parameters", "MACs")
+    table = Table(
+        "architecture", "metric (measured)", "latency (predicted)", "ships in", "parameters", "MACs (counted)"
+    )
     for entry in result.front():
+        latency_ms = entry.figures.get("latency_ms")
         table.add_row(
             entry.key,
             f"{entry.metric.value:.4f}",
-            f"{entry.objective:.4g}",
+            "-" if latency_ms is None else f"{latency_ms:.4g} ms",
             entry.precision,
             f"{entry.figures['parameters']:,.0f}",
             f"{entry.figures['macs']:,.0f}",

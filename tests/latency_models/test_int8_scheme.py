@@ -1,0 +1,105 @@
+"""The 8-bit scheme follows the device's instruction set, never this machine's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx
+import pytest
+
+from latency_models.device import Device
+from latency_models.graph import GraphInput
+from latency_models.int8_scheme import S8S8, U8S7, U8S8, candidates, choose_scheme, suited, words
+from latency_models.timing import Timing
+from search_spaces.mixed import MixedSpace
+from search_spaces.precision import QuantizationPlan
+from search_spaces.space import decode, sample
+
+
+@pytest.mark.parametrize(
+    ("machine", "sets", "plans"),
+    [
+        ("x86_64", "avx2 avx512f avx512_vnni", (U8S8,)),
+        ("x86_64", "avx2 avx_vnni", (U8S8,)),
+        ("AMD64", "avx2", (U8S7,)),
+        ("x86_64", "avx2 avx512f", (U8S7,)),
+        ("aarch64", "asimd asimddp i8mm", (S8S8, U8S8)),
+        ("aarch64", "asimd", (S8S8, U8S8)),
+        ("armv7l", "", (S8S8, U8S8)),
+        ("", "", (U8S8,)),
+    ],
+)
+def test_schemes_by_instruction_set(machine, sets, plans):
+    assert candidates({"machine": machine, "instruction_sets": sets}) == plans
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A deterministic board that takes `signed` ms for files of signed activations and `unsigned` ms for the others."""
+
+    signed: float
+    unsigned: float
+    live: ClassVar[bool] = True
+
+    def fingerprint(self) -> Mapping[str, str]:
+        return {"machine": "aarch64", "instruction_sets": "asimd asimddp"}
+
+    def measure(self, artefacts, reference, *, progress=lambda _share: None):
+        def ms(path):
+            model = onnx.load(path)
+            kinds = {tensor.data_type for tensor in model.graph.initializer if tensor.name in _zero_points(model)}
+            return self.signed if onnx.TensorProto.UINT8 not in kinds else self.unsigned
+
+        return [Timing(path.name, (np.array([ms(path)]),)) for path in artefacts]
+
+
+def _zero_points(model):
+    """Return the names of zero points of activations, which are scalars."""
+    return {
+        node.input[2]
+        for node in model.graph.node
+        if node.op_type == "QuantizeLinear" and len(node.input) > 2 and node.input[0] != "image"
+    }
+
+
+@pytest.fixture
+def networks():
+    space = MixedSpace(depths=(1,))
+    return [decode(space, row) for row in sample(space, 4, np.random.default_rng(0))]
+
+
+@pytest.mark.parametrize(("signed", "unsigned", "plan"), [(1.0, 1.3, S8S8), (1.3, 1.0, U8S8)], ids=["S8S8", "U8S8"])
+def test_on_arm_the_scheme_that_measures_faster_is_taken(networks, tmp_path, signed, unsigned, plan):
+    backend = Arm(signed, unsigned)
+    device = Device(name="pi", backend=backend)
+    scheme = choose_scheme(device, backend.fingerprint(), networks, GraphInput(), folder=tmp_path)
+    assert scheme.plan == plan
+    assert "1.30 times as fast" in scheme.reason
+
+
+def test_a_scheme_that_the_user_names_is_kept(networks, tmp_path):
+    device = Device(name="pi", backend=Arm(9.0, 1.0), quantization=S8S8)
+    scheme = choose_scheme(device, device.backend.fingerprint(), networks, GraphInput(), folder=tmp_path)
+    assert scheme.plan == S8S8
+    assert "as the device's description says" in scheme.reason
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_are_no_newer_than_the_runtime_opens():
+    device = Device(name="old", backend=Arm(1.0, 2.0))
+    found = suited(device, {"opset": "15", "ir_version": "7"}, _scheme(U8S7))
+    assert (found.opset, found.ir_version, found.plan) == (15, 7, U8S7)
+    unknown = suited(device, {}, _scheme(U8S8))
+    assert (unknown.opset, unknown.ir_version) == (device.opset, device.ir_version)
+
+
+def _scheme(plan):
+    from latency_models.int8_scheme import Scheme
+
+    return Scheme(plan=plan, reason="")
+
+
+def test_words_are_those_of_the_field():
+    assert [words(plan) for plan in (U8S8, U8S7, S8S8)] == ["U8S8", "U8S7", "S8S8"]
+    assert Device(name="x", backend=Arm(1, 1)).plan == QuantizationPlan()
