@@ -99,6 +99,34 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OnDevice:
+    """How an exported file computes on the device, beside the same file on this machine, on validation images.
+
+    Attributes:
+        device: Its name.
+        images: Number of images.
+        agreement: Share of images with equal top-1.
+        accuracy: Share of images that the device classifies rightly.
+        accuracy_here: Share that this machine does.
+        max_abs_difference: Largest difference of a logit.
+    """
+
+    device: str
+    images: int
+    agreement: float
+    accuracy: float
+    accuracy_here: float
+    max_abs_difference: float
+
+    def sentence(self) -> str:
+        """Return the comparison in words."""
+        return (
+            f"on {self.device} the file names the same class as here on {self.agreement:.2%} of {self.images} images "
+            f"and is right on {self.accuracy:.2%} (here {self.accuracy_here:.2%})"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
     """How an exported file compares with the network it was made from, on validation images.
 
@@ -112,6 +140,7 @@ class Parity:
         ties: Images whose top two logits lie closer together than the largest difference.
         passed: Whether the file may ship.
         reason: One sentence; says what failed.
+        on_device: The file on the device itself, where that is another machine that takes inputs.
     """
 
     images: int
@@ -122,6 +151,7 @@ class Parity:
     ties: int
     passed: bool
     reason: str
+    on_device: OnDevice | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

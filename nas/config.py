@@ -25,13 +25,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from latency_models.additive import Additive
 from latency_models.backends.local import Local
 from latency_models.device import Device
 from latency_models.prediction import LATENCY_MODELS, LatencyModel
 from latency_models.probe import ProbeOptions
+from latency_models.profile import Profile, default_folder, profiles_of
 from latency_models.timing import BACKENDS, Backend
 from nas.data import TASKS, DataOptions, TaskSource
 from nas.evaluate.training import Training
@@ -111,6 +112,16 @@ class RunConfig:
     workers: int = 0
     plugins: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("seed", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.budget.latency_ms is not None and not self.device.is_timed:
+            raise ConfigError(
+                f"budget.latency_ms is {self.budget.latency_ms:g}, but nothing times the device {self.device.name} "
+                "(its backend is of type memory): limit budget.macs instead"
+            )
+
 
 def load_config(path: Path, *, plugins: tuple[str, ...] = ()) -> RunConfig:
     """Read a run file.
@@ -126,19 +137,25 @@ def load_config(path: Path, *, plugins: tuple[str, ...] = ()) -> RunConfig:
     """
     from search_spaces.registry import load_plugin_file
 
-    try:
-        table = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"the run file {path} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the run file {path} is no TOML: {error}") from error
+    table = _read_toml(path, "the run file")
     base = path.resolve().parent
-    table["plugins"] = [str(base / str(plugin)) for plugin in (*table.get("plugins", ()), *plugins)]
+    named = _leaf(tuple[str, ...], table.get("plugins", []), "plugins")
+    assert isinstance(named, tuple)
+    table["plugins"] = [*(str(base / plugin) for plugin in named), *(str(Path(plugin).resolve()) for plugin in plugins)]
     for plugin in table["plugins"]:
         load_plugin_file(plugin)
     config = _Reader(base).read(RunConfig, table, "")
     assert isinstance(config, RunConfig)
     return config if "resolutions" in table.get("space", {}) else _at_task_resolution(config)
+
+
+def _read_toml(path: Path, what: str) -> dict[str, Any]:  # Any: TOML values
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{what} {path} cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what} {path} is no TOML: {error}") from error
 
 
 def _at_task_resolution(config: RunConfig) -> RunConfig:
@@ -191,6 +208,17 @@ def describe(value: object) -> Any:  # Any: JSON values
     return value
 
 
+def device_file(named: str, beside: Path) -> Path:
+    """Return the file of a shipped device, or one beside the run file; raises ConfigError with near matches."""
+    shipped = Path(__file__).parent.parent / "latency_models" / "devices" / f"{named}.toml"
+    file = beside / named if named.endswith(".toml") else shipped
+    if not file.is_file():
+        known = [path.stem for path in shipped.parent.glob("*.toml")]
+        known += [path.name.rsplit(".", 3)[0] for path in default_folder().glob("*.json")]
+        raise ConfigError(f"no device file {named!r}; {near_matches(named, known)}")
+    return file
+
+
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """Turns tables into dataclasses; `base` is where relative paths start."""
@@ -203,11 +231,15 @@ class _Reader:
             return self._plugin(_REGISTRIES[hint], value, place)
         if hint is GatedStage:
             return self._gated(value, place)
+        if hint is Device and isinstance(value, str):
+            value = {"base": value}
         if hint is Device and isinstance(value, Mapping) and "base" in value:
             value = self._with_base(value, place)
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             return self._fields(hint, _table(value, place), place)
         arguments = typing.get_args(hint)
+        if typing.get_origin(hint) is types.UnionType and self._holds_classes(arguments[0]):
+            return None if value is None else self.read(arguments[0], value, place)
         if typing.get_origin(hint) is tuple and arguments and self._holds_classes(arguments[0]):
             if not isinstance(value, list):
                 raise ConfigError(f"{place} must be a list, got {value!r}")
@@ -235,14 +267,16 @@ class _Reader:
         return GatedStage(stage=stage, gate=gate)  # type: ignore[arg-type]  # read as those classes
 
     def _with_base(self, value: Table, place: str) -> Table:
-        """Return a device's table laid over the device file that its `base` names."""
-        named = str(value["base"])
-        shipped = Path(__file__).parent.parent / "latency_models" / "devices" / f"{named}.toml"
-        file = self.base / named if named.endswith(".toml") else shipped
-        if not file.is_file():
-            known = [path.stem for path in shipped.parent.glob("*.toml")]
-            raise ConfigError(f"{place}.base: no device file {named!r}; {near_matches(named, known)}")
-        return {**tomllib.loads(file.read_text()), **{key: item for key, item in value.items() if key != "base"}}
+        """Return a device's table laid over the device file, or the device added before, that its `base` names."""
+        own = {key: item for key, item in value.items() if key != "base"}
+        measured = profiles_of(default_folder(), str(value["base"]))
+        try:
+            file = device_file(str(value["base"]), self.base)
+        except ConfigError as error:
+            if measured and (described := Profile.load(measured[-1]).description):
+                return {**described, **own}
+            raise ConfigError(f"{place}.base: {error}") from None
+        return {**_read_toml(file, "the device file"), **own}
 
     def _fields(self, cls: type, table: Table, place: str) -> object:
         fields = {item.name: item for item in dataclasses.fields(cls) if item.init}
@@ -276,8 +310,8 @@ def _table(value: object, place: str) -> Table:
 def _leaf(hint: Any, value: object, place: str) -> object:  # Any: a type annotation
     """Return a plain value after pydantic's strict check of it as JSON, where lists may stand for tuples."""
     try:
-        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
-    except (TypeError, ValidationError):
+        return TypeAdapter(hint).validate_json(json.dumps(value, allow_nan=False), strict=True)
+    except (TypeError, ValueError):  # pydantic's ValidationError, too, is a ValueError
         raise ConfigError(f"{place} must be {_name(hint)}, got {value!r}{_near(hint, value)}") from None
 
 
@@ -291,16 +325,32 @@ def _name(hint: Any) -> str:  # Any: a type annotation
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_name(option) for option in arguments if option is not type(None))
     if origin is tuple:
-        several = "a list of " + _name(arguments[0]).removeprefix("an ").removeprefix("a ") + "s"
-        return several if len(arguments) == 2 and arguments[1] is Ellipsis else f"a list of {len(arguments)} values"
-    return "a table" if origin in (Mapping, dict) else str(hint)
+        several = len(arguments) == 2 and arguments[1] is Ellipsis
+        return f"a list of {_names(arguments[0]) if several else f'{len(arguments)} values'}"
+    if origin in (Mapping, dict) or hint in (Mapping, dict):
+        return f"a table of {_names(arguments[1])}" if arguments else "a table"
+    return str(hint)
+
+
+def _names(hint: Any) -> str:  # Any: a type annotation
+    """Return the words for several values of a type."""
+    one = _name(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return f"names, each {one}"
+    if one.startswith("a list"):
+        return one.replace("a list", "lists", 1)
+    return one if hint is bool else one.removeprefix("an ").removeprefix("a ") + "s"
 
 
 def _near(hint: Any, value: object) -> str:  # Any: a type annotation
-    if typing.get_origin(hint) is typing.Literal and isinstance(value, str):
-        close = near_matches(value, map(str, typing.get_args(hint)))
-        return f"; {close}" if close.startswith("did") else ""
-    return ""
+    """Return near matches of a wrong name, or of the wrong names in a list."""
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        return next(filter(None, (_near(typing.get_args(hint)[0], item) for item in value)), "")
+    names = [str(name) for name in typing.get_args(hint)] if typing.get_origin(hint) is typing.Literal else []
+    if not isinstance(value, str) or value in names:
+        return ""
+    close = near_matches(value, names)
+    return f"; {close}" if close.startswith("did") else ""
 
 
 def schema() -> dict[str, Any]:  # Any: JSON values
@@ -322,9 +372,14 @@ def _schema_of(hint: Any) -> dict[str, Any]:  # Any: a type annotation, and JSON
         for option in options:
             option["properties"]["gate"] = _schema_of_class(Gate)
         return {"oneOf": options}
+    if hint is Device:
+        named = {"type": "string", "description": "a shipped device, or a device file"}
+        return {"oneOf": [named, _schema_of_class(hint)]}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _schema_of_class(hint)
     arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is types.UnionType and dataclasses.is_dataclass(arguments[0]):
+        return {"anyOf": [_schema_of(arguments[0]), {"type": "null"}]}
     if (
         typing.get_origin(hint) is tuple
         and arguments

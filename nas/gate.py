@@ -10,7 +10,11 @@ import numpy.typing as npt
 from nas.candidate import Verdict
 from nas.metrics import PairedChange, paired_change
 from nas.task import MetricName
+from search_spaces.errors import near_matches
 from search_spaces.measurement import Measurement
+
+FIGURES = ("latency_ms", "file_bytes", "weight_bytes", "peak_memory_bytes", "macs", "parameters")
+"""What `at_most` can limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +26,8 @@ class Gate:
         max_drop: Largest loss of it that is accepted, as a share. The gate fails when the lower end of the interval
             of the change lies below -max_drop.
         level: Probability of that interval, two-sided.
-        at_most: Greatest values of figures after the stage, such as {latency_ms = 2.0}.
+        at_most: Greatest values of figures after the stage, such as {latency_ms = 2.0}; a figure that is not known
+            on the device fails the gate.
         on_fail: Whether a failed gate ends the run or only undoes the stage.
     """
 
@@ -39,6 +44,11 @@ class Gate:
             raise ValueError(f"max_drop must lie in [0, 1), got {self.max_drop}")
         if not 0.5 <= self.level < 1.0:
             raise ValueError(f"level must lie in [0.5, 1), got {self.level}")
+        for figure, limit in self.at_most.items():
+            if figure not in FIGURES:
+                raise ValueError(f"at_most holds {figure!r}, no figure of a file: {near_matches(figure, FIGURES)}")
+            if not limit > 0:
+                raise ValueError(f"at_most.{figure} must be above 0, got {limit}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +85,10 @@ def judge(
     change = paired_change(labels, before, after, name, level=gate.level, seed=seed)
     over = [
         f"{figure} is {figures[figure].value:.4g} {figures[figure].unit}, more than {limit:.4g}"
+        if figure in figures
+        else f"{figure} is not known, so it cannot be compared with {limit:.4g}"
         for figure, limit in gate.at_most.items()
-        if figure in figures and figures[figure].value > limit
+        if figure not in figures or figures[figure].value > limit
     ]
     lost = not change.allows(gate.max_drop)
     failed: Verdict = "failed" if gate.on_fail == "stop" else "reverted"

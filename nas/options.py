@@ -25,4 +25,4 @@ class PipelineOptions:
 
     def __post_init__(self) -> None:
         if not 1 <= self.finalists <= self.attempts:
-            raise ValueError(f"finalists must lie between 1 and attempts, got {self.finalists=} and {self.attempts=}")
+            raise ValueError(f"finalists must lie between 1 and attempts, got {self.finalists} and {self.attempts}")

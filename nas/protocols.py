@@ -73,7 +73,9 @@ class StageContext:
         train: How networks are trained in this run.
         seed: Of this stage; derived from the run's seed.
         folder: Where it may keep checkpoints, so that it continues after an interruption.
-        predict_ms: Predicted latency of a workload on the run's device, at its precision.
+        predict_ms: Predicted latency of a workload on the run's device, at its precision; on a device without
+            timing its millions of MACs.
+        timed: Whether `predict_ms` predicts time.
         alignment: Multiple of channels below which narrowing buys no time on the device.
         teacher: Larger trained network, where the run has one.
         ships: How the delivered file will be quantized where a later stage does that; None for as the candidate
@@ -88,6 +90,7 @@ class StageContext:
     seed: int
     folder: Path
     predict_ms: Callable[[Workload], float]
+    timed: bool = True
     alignment: int = 8
     teacher: Candidate | None = None
     ships: QuantizationPlan | None = None

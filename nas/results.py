@@ -251,10 +251,18 @@ class RunResults:
         from pydantic import TypeAdapter, ValidationError
 
         try:
-            results = TypeAdapter(cls).validate_json(path.read_bytes())
+            content = path.read_bytes()
+            known = TypeAdapter(_Versioned).validate_json(content).schema
+            if known != SCHEMA:
+                raise RunError(f"{path} has schema {known}, expected {SCHEMA}; run again with this version")
+            return TypeAdapter(cls).validate_json(content)
         except (OSError, ValidationError) as error:
             reason = error.strerror if isinstance(error, OSError) else f"{error.error_count()} fields do not fit"
             raise RunError(f"{path} cannot be read ({reason}); run `nas run` to the end first") from error
-        if results.schema != SCHEMA:
-            raise RunError(f"{path} has schema {results.schema}, expected {SCHEMA}; run again with this version")
-        return results
+
+
+@dataclass(frozen=True, slots=True)
+class _Versioned:
+    """What results of every version begin with."""
+
+    schema: int

@@ -174,7 +174,9 @@ def write_json(path: Path, record: object) -> None:
 def read_json(path: Path) -> Any:  # Any: JSON values
     """Read a JSON file; raises RunError when it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is not there") from error
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error}); remove it to have it made again") from error
 

@@ -44,8 +44,8 @@ def load_candidate(folder: Path) -> Candidate:
     """Read a candidate back; raises RunError when it is not there or damaged."""
     record = read_json(folder / FACTS)
     architecture, network, _ = load_network(folder / WEIGHTS)
-    quantization = record["quantization"]
     try:
+        quantization = record["quantization"]
         return Candidate(
             architecture=architecture,
             module=network,
@@ -54,7 +54,7 @@ def load_candidate(folder: Path) -> Candidate:
             figures={name: Measurement.from_dict(figure) for name, figure in record["figures"].items()},
             notes=tuple(record["notes"]),
         )
-    except (TypeError, ValueError, KeyError) as error:
+    except (AttributeError, TypeError, ValueError, KeyError) as error:
         raise RunError(f"{folder / FACTS} is damaged ({error}); remove the folder to have it made again") from error
 
 
@@ -64,8 +64,11 @@ def save_predictions(path: Path, predictions: npt.NDArray[np.int64]) -> None:
 
 
 def load_predictions(path: Path) -> npt.NDArray[np.int64]:
-    """Read predicted classes back."""
-    return np.asarray(read_json(path), dtype=np.int64)
+    """Read predicted classes back; raises RunError when they are missing or damaged."""
+    record = read_json(path)
+    if not isinstance(record, list) or not all(type(label) is int for label in record):
+        raise RunError(f"{path} is damaged (no list of classes); remove the folder to have it made again")
+    return np.asarray(record, dtype=np.int64)
 
 
 def read_stage_record(path: Path) -> StageRecord:
@@ -77,7 +80,7 @@ def read_stage_record(path: Path) -> StageRecord:
             for name in ("before", "after", "figures")
         }
         return StageRecord(**{**record, **figures, "notes": tuple(record["notes"])})
-    except (TypeError, ValueError, KeyError) as error:
+    except (AttributeError, TypeError, ValueError, KeyError) as error:
         raise RunError(f"{path} is damaged ({error}); remove it to have it made again") from error
 
 

@@ -9,7 +9,7 @@ data: the distilled network, the control, or the candidate as it came.
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -52,7 +52,7 @@ class Distill:
         keep: "best" on validation data, or "distilled" whatever the control says.
     """
 
-    teacher: str = ""
+    teacher: str = field(default="", metadata={"path": True})
     loss: LossName = "decoupled"
     weight: float = 0.5
     temperature: float = 2.0

@@ -100,7 +100,10 @@ class Prune:
             RunError: A checkpoint in the folder is damaged or another stage's.
         """
         if candidate.architecture is None:
-            raise ConfigError("prune needs a network of blocks, but a stage before it replaced them; put prune first")
+            raise ConfigError(
+                "prune needs a network of blocks, but this one is a plain module, brought as one or left by a stage "
+                "before: put prune first, or write the network as an Architecture"
+            )
         task = task.at_size(candidate.preprocessing.height, candidate.preprocessing.width)
         with torch_threads(context.train.threads):
             return _Pruning(self, candidate, candidate.architecture, task, context).run()
@@ -238,7 +241,10 @@ class _Pruning:
             ("before", self._candidate.module, self._start_ms),
             ("after", network, self._price(architecture)),
         ):
-            figures[f"predicted_ms_{when}"] = Measurement(value=value, unit="ms", origin="predicted")
+            if self._context.timed:
+                figures[f"predicted_ms_{when}"] = Measurement(value=value, unit="ms", origin="predicted")
+            else:
+                figures[f"macs_{when}"] = Measurement(value=1e6 * value, unit="MAC", origin="counted")
             found = predictions(
                 module,
                 split.images,
@@ -250,15 +256,16 @@ class _Pruning:
 
     def _notes(self, architecture: Architecture, left_alone: Sequence[str], *, reached: bool) -> tuple[str, ...]:
         after_ms = self._price(architecture)
+        what, unit = ("predicted latency", "ms") if self._context.timed else ("counted MACs", "million")
         change = (
-            f"predicted latency went from {self._start_ms:.4g} to {after_ms:.4g} ms "
+            f"{what} went from {self._start_ms:.4g} to {after_ms:.4g} {unit} "
             f"({after_ms / self._start_ms:.0%}, wanted {self._stage.target:.0%})"
         )
         notes = [change]
         if not reached:
             notes.append(
-                f"no more can go that saves time: every group keeps {self._context.alignment} channels, and a "
-                f"round takes at most {self._stage.max_cut:.0%} of a group"
+                f"no more can go that saves {'time' if self._context.timed else 'MACs'}: every group keeps "
+                f"{self._context.alignment} channels, and a round takes at most {self._stage.max_cut:.0%} of a group"
             )
         return (*notes, *(f"left alone: {sentence}" for sentence in left_alone))
 

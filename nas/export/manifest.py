@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx
 
-from nas.candidate import Candidate, Exported, ExportedFile, Parity
+from nas.candidate import Candidate, Exported, ExportedFile, OnDevice, Parity
 from nas.export.audit import Audit
 from nas.export.metadata import FORMAT, Record, plan_record
 from nas.run import disk_errors, read_json, write_json
@@ -144,4 +144,6 @@ def _finite(record: Mapping[str, Any]) -> Record:  # Any: JSON values
 
 
 def _infinite(record: Mapping[str, Any]) -> Record:  # Any: JSON values
-    return {name: math.inf if value is None else value for name, value in record.items()}
+    known = {name: math.inf if value is None else value for name, value in record.items() if name != "on_device"}
+    there = record.get("on_device")
+    return known if there is None else {**known, "on_device": OnDevice(**there)}

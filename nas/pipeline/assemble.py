@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from latency_models.timing import WallClock
 from nas.candidate import Candidate
 from nas.evaluate.independent import count_with_fvcore
 from nas.export import read_exported, run_file
@@ -142,11 +143,11 @@ def _other_figures(track: Track, precision: Precision) -> dict[str, Measurement]
 
 
 def _percentiles(fitted: FittedDevice, path: Path) -> dict[str, Measurement]:
-    distribution = getattr(fitted.device.backend, "distribution", None)
-    if distribution is None:
+    backend = fitted.device.backend
+    if not isinstance(backend, WallClock):
         return {}
-    timing = distribution(path)
-    return {
+    timing = backend.distribution(path)
+    found = {
         f"p{percent}_ms": Measurement(
             value=timing.percentile_ms(percent),
             unit="ms",
@@ -155,6 +156,17 @@ def _percentiles(fitted: FittedDevice, path: Path) -> dict[str, Measurement]:
         )
         for percent in (50, 95, 99)
     }
+    if backend.sustained_s:
+        run = backend.sustained(path, seconds=backend.sustained_s)
+        found["sustained_ms"] = Measurement(
+            value=run.last_ms,
+            unit="ms",
+            origin="measured",
+            lower=min(run.first_ms, run.last_ms),
+            upper=max(run.p95_ms, run.last_ms),
+            source=f"{fitted.device.name}, sustained: {run.sentence()}",
+        )
+    return found
 
 
 def with_delivered(fits: Sequence[LatencyFit], contenders: Sequence[Contender]) -> tuple[LatencyFit, ...]:
@@ -185,7 +197,7 @@ def predicted_latency(candidate: Candidate, precision: Precision, fitted: Fitted
     predictor = fitted.predictors.get(precision)
     if predictor is None or candidate.architecture is None:
         return None
-    plan = (candidate.quantization or fitted.device.quantization) if precision == "int8" else None
+    plan = (candidate.quantization or fitted.device.plan) if precision == "int8" else None
     prediction = predictor.predict([with_precision(lower(candidate.architecture), plan)])
     return prediction.measurement(0, source=fitted.device.name)
 
@@ -193,15 +205,15 @@ def predicted_latency(candidate: Candidate, precision: Precision, fitted: Fitted
 def judge_winner(tracks: Sequence[Track], passing: Sequence[Track], state: State) -> tuple[Track, str]:
     """Return the track that ships and the sentence that says whether the search won.
 
-    The best validation metric among files within the budget decides; of equals the faster ships, and of equals in
-    that the searched one.
+    The best validation metric among files within the budget decides; of equals the faster ships (on a device without
+    timing that with fewer MACs), and of equals in that the searched one.
     """
 
     def rank(track: Track) -> tuple[float, float, int]:
-        latency = track.figures.get("latency_ms")
+        cost = track.figures.get("latency_ms", track.figures["macs"])
         return (
             track.figures["metric"].value,
-            -latency.value if latency is not None else 0.0,
+            -cost.value,
             int(track.family == "search"),
         )
 

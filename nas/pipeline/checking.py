@@ -32,7 +32,7 @@ def check_run(config: RunConfig, folder: Path, *, progress: Progress = quiet) ->
     lines += [_counts(split, task.classes) for split in (task.train, task.validation)]
     lines += [f"  note: {note}" for note in task.notes]
     source = "measured now" if prepared.fitted.measured_now else "read from its profile"
-    lines.append(f"device {config.device.name}: {source}")
+    lines.append(f"device {config.device.name}: {source if config.device.is_timed else 'no timing; MACs are counted'}")
     for fit in prepared.fits:
         lines.append(
             f"  {fit.precision}: {fit.within_5:.0%} within 5 %, {fit.within_10:.0%} within 10 %, MAPE "

@@ -162,10 +162,11 @@ def apply_stage(state: State, job: StageJob) -> float:
         seed=job.seed,
         folder=folder / "work",
         predict_ms=_predict_with(job.predictors),
+        timed=bool(job.predictors),
         alignment=job.alignment,
         teacher=load_candidate(Path(job.teacher)) if job.teacher else None,
         ships=job.ships,
-        quantization=state.config.device.quantization,
+        quantization=state.config.device.plan,
     )
     result = state.config.stages[job.stage].stage.apply(candidate, task, context)
     return _leave(state, result, task, folder, start)

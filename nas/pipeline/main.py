@@ -15,6 +15,7 @@ from nas.config import RunConfig
 from nas.pipeline.assemble import budget_verdict, contender, deliver, judge_winner, with_delivered
 from nas.pipeline.baselines import HandMade, ladder, widest_that_fits
 from nas.pipeline.jobs import DONE, FinalJob, train_finalist
+from nas.pipeline.on_device import check_on_device, require_on_device
 from nas.pipeline.probing import FittedDevice, fitted_device, left_out_score
 from nas.pipeline.searching import (
     control_of,
@@ -24,6 +25,7 @@ from nas.pipeline.searching import (
     summarize,
 )
 from nas.pipeline.setup import State, description_of, fit_space, load_run_task, set_up
+from nas.pipeline.suiting import suited_config
 from nas.pipeline.tracks import Track, Yard
 from nas.protocols import Progress, quiet
 from nas.results import LatencyFit, RunResults
@@ -74,6 +76,7 @@ def prepare(config: RunConfig, folder: Path, *, progress: Progress = quiet, stor
         task = load_run_task(config, folder, progress)
         space = fit_space(config.space, task, config.device.allow_ops)
     with _timed(seconds, "probing"):
+        config = suited_config(config, folder, task, space)
         fitted = fitted_device(
             config.device,
             config.latency,
@@ -357,6 +360,9 @@ def _results(
         candidate = track.candidate()
         task = state.task.at_size(candidate.preprocessing.height, candidate.preprocessing.width)
         delivered = deliver(track, directory.path / "exports")
+        check_on_device(delivered, config.device.backend, task.validation, device=config.device.name)
+        if track is winner:
+            require_on_device(delivered)
         contenders.append(contender(track, state, yard.fitted, delivered, directory.path, task.open_test(), limits))
     every = [found] if control is None else [found, control]
     reference = reference_point(every, prepared.costs, len(state.task.classes))
@@ -401,7 +407,12 @@ def _absent(prepared: Prepared, folder: Path) -> dict[str, str]:
 
 def _warnings(prepared: Prepared, meets: bool) -> tuple[str, ...]:
     found = []
-    if not prepared.config.device.backend.live:
+    if not prepared.config.device.is_timed:
+        found.append(
+            f"Nothing is known of time on the device {prepared.config.device.name}: networks are compared by counted "
+            "MACs, whose order is only roughly that of latency."
+        )
+    elif not prepared.config.device.backend.live:
         found.append(
             f"The device {prepared.config.device.name} was not there to run the files: every latency is predicted."
         )

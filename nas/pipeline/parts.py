@@ -1,22 +1,21 @@
 """Parts of a run by themselves, as the command line and scripts use them."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from latency_models.probe import choose_probes, write_probe
 from nas.candidate import Exported
 from nas.config import RunConfig
 from nas.pipeline.jobs import export_context
 from nas.pipeline.main import Prepared, prepare
+from nas.pipeline.probe_set import write_probes
 from nas.pipeline.probing import FittedDevice, fitted_device, left_out_score
 from nas.pipeline.searching import run_search
 from nas.pipeline.setup import State, description_of, fit_space, load_run_task, set_up
+from nas.pipeline.suiting import suited_config
 from nas.pipeline.tracks import Track, Yard
 from nas.protocols import Progress, quiet
 from nas.results import LatencyFit
-from nas.run import RunDirectory, write_atomic
+from nas.run import RunDirectory
 from nas.search.study import SearchResult
 from nas.store import load_candidate
 from nas.workers import Workers, default_workers
@@ -94,6 +93,7 @@ def fit_device(config: RunConfig, folder: Path, *, progress: Progress = quiet) -
 
     task = load_run_task(config, folder, progress)
     space = fit_space(config.space, task, config.device.allow_ops)
+    config = suited_config(config, folder, task, space)
     fitted = fitted_device(
         config.device,
         config.latency,
@@ -114,23 +114,10 @@ def fit_device(config: RunConfig, folder: Path, *, progress: Progress = quiet) -
 def write_probe_set(config: RunConfig, folder: Path, out: Path, *, progress: Progress = quiet) -> int:
     """Write every probe of the run as a file, and a table with one row a file; return the number of files."""
     task = load_run_task(config, folder, progress)
-    space, device = fit_space(config.space, task, config.device.allow_ops), config.device
-    graph_input = config.export.graph_input(task.preprocessing)
-    out.mkdir(parents=True, exist_ok=True)
-    names = []
-    architectures = choose_probes(space, config.probe, allowed=frozenset(device.allow_ops))
-    for number, architecture in enumerate(architectures):
-        for precision in device.precisions:
-            name = f"{architecture.key}.{precision}.onnx"
-            write_probe(architecture, precision, device, graph_input, out / name, seed=number)
-            names.append(name)
-        progress("writing probes", (number + 1) / len(architectures))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "latency_ms", "origin"])
-    writer.writerows([name, "", "tabulated"] for name in names)
-    write_atomic(out / "table.csv", text.getvalue())
-    return len(names)
+    space = fit_space(config.space, task, config.device.allow_ops)
+    return write_probes(
+        config.device, space, config.export.graph_input(task.preprocessing), config.probe, out, progress=progress
+    )
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -139,6 +126,8 @@ def read_architecture(path: Path) -> Architecture:
         return Architecture.from_json(path.read_text())
     except OSError as error:
         raise RunError(f"the architecture {path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RunError(f"the architecture {path} is no text: {error}") from error
 
 
 def _one(config: RunConfig, folder: Path, named: str, *, stages: int, progress: Progress) -> Track:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from latency_models.additive import AdditiveLatency
 from latency_models.device import Device
 from latency_models.graph import GraphInput
 from latency_models.prediction import LatencyModel, Predictor
-from latency_models.probe import ProbeOptions, choose_probes, probe, probe_digest
+from latency_models.probe import ProbeOptions, choose_blocks, choose_probes, probe, probe_digest
 from latency_models.profile import Probed, Profile, profile_path
 from latency_models.score import Score, score
 from nas.protocols import Progress, quiet
@@ -61,6 +60,8 @@ def fitted_device(
 ) -> FittedDevice:
     """Return the device's models, from its stored profile where there is one for just this device and space.
 
+    A device without timing has no models, and nothing is probed.
+
     Args:
         device: The device.
         model: How latency is predicted.
@@ -72,24 +73,37 @@ def fitted_device(
         progress: Told what is done and how far.
 
     Raises:
+        DeviceError: The stored profile is damaged.
         MeasurementError: Files the runtime refuses, timings that never settled, or too few of them.
     """
-    digest = probe_digest(space, graph_input, options)
-    path = profile_path(store, device.name, device.backend.fingerprint(), digest)
+    digest = probe_digest(space, graph_input, options, device)
+    fingerprint = device.backend.fingerprint()
+    if not device.is_timed:
+        empty = Profile(device=device.name, fingerprint=dict(fingerprint), probes=digest, seconds=0.0, networks=())
+        return FittedDevice(device=device, profile=empty, predictors={}, measured_now=False)
+    path = profile_path(store, device.name, fingerprint, digest)
     known = path.exists()
     if known:
-        profile = Profile.from_json(path.read_text(), source=path.name)
+        profile = Profile.load(path)
+        profile.require(fingerprint, digest, source=str(path))
     else:
         architectures = choose_probes(space, options, allowed=frozenset(device.allow_ops))
-        profile = probe(device, architectures, graph_input, folder=scratch, probes=digest, progress=progress)
+        blocks = choose_blocks(space, options, allowed=frozenset(device.allow_ops))
+        profile = probe(
+            device, architectures, graph_input, folder=scratch, probes=digest, blocks=blocks, progress=progress
+        )
         write_atomic(path, profile.to_json())
     return FittedDevice(device=device, profile=profile, predictors=fit(model, device, profile), measured_now=not known)
 
 
 def fit(model: LatencyModel, device: Device, profile: Profile) -> dict[Precision, Predictor]:
-    """Return one predictor for each precision of the device."""
+    """Return one predictor for each precision of the device; none where it has no timing."""
+    if not device.is_timed:
+        return {}
+    blocks = bool(getattr(model, "uses_blocks", False))
     return {
-        precision: model.fit(device, profile.samples(precision, device.quantization)) for precision in device.precisions
+        precision: model.fit(device, profile.samples(precision, device.plan, blocks=blocks))
+        for precision in device.precisions
     }
 
 
@@ -101,10 +115,10 @@ def left_out_score(
     Raises:
         MeasurementError: The model keeps no left-out residuals.
     """
-    if not isinstance(predictor, AdditiveLatency):
+    residuals = getattr(predictor, "left_out", None)
+    if residuals is None:
         raise MeasurementError(f"{type(predictor).__name__} keeps no residuals of networks left out")
-    samples = profile.samples(precision, device.quantization)
-    residuals = predictor.left_out
+    samples = profile.samples(precision, device.plan)
     measured = np.array([sample.latency_ms for sample in samples])
     predicted = measured / (1.0 + residuals)
     found = score(predicted, measured)
@@ -114,7 +128,7 @@ def left_out_score(
         within_5=found.within_5,
         within_10=found.within_10,
         mape=found.mape,
-        lanes=predictor.lanes,
+        lanes=int(getattr(predictor, "lanes", 0)),
         predicted_ms=tuple(map(float, predicted)),
         measured_ms=tuple(map(float, measured)),
         origin=samples[0].origin,

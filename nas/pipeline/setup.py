@@ -10,6 +10,7 @@ from nas.config import RunConfig, describe, restore
 from nas.data import load_task
 from nas.protocols import Progress, quiet
 from nas.task import Task
+from search_spaces.architecture import Architecture
 from search_spaces.errors import SpaceError
 from search_spaces.restrict import restrict
 from search_spaces.space import ChainSpace, SearchSpace
@@ -26,7 +27,9 @@ class State:
 
 def set_up(description: Mapping[str, Any], folder: str) -> State:  # Any: JSON values
     """Return the state of a worker process from the configuration's JSON form and the run directory."""
-    config = restore(description)
+    from nas.pipeline.suiting import as_suited
+
+    config = as_suited(restore(description), Path(folder))
     return State(config, load_run_task(config, Path(folder)), Path(folder))
 
 
@@ -60,7 +63,7 @@ def fit_space(space: SearchSpace, task: Task, allow_ops: Sequence[str] = ()) -> 
 def _check(space: SearchSpace, task: Task) -> None:
     from search_spaces.lowering import lower
 
-    architecture = space.decode({choice.name: choice.options[0] for choice in space.choices})
+    architecture = _try_options(space)
     channels, classes = architecture.input_shape[0], lower(architecture).output.shape[-1]
     if channels != task.preprocessing.channels:
         raise SpaceError(
@@ -72,6 +75,25 @@ def _check(space: SearchSpace, task: Task) -> None:
             f"networks of the space give {classes} classes, the task has {len(task.classes)}: "
             "give the space a field `classes`"
         )
+
+
+def _try_options(space: SearchSpace) -> Architecture:
+    """Decode every option once, the other choices at their first, and return the network of all first options.
+
+    Raises:
+        SpaceError: An option makes a block that cannot be; better told now than while the space is sampled.
+    """
+    option = "the space"
+    try:
+        first = {choice.name: choice.options[0] for choice in space.choices}
+        architecture = space.decode(first)
+        for choice in space.choices:
+            for value in choice.options[1:]:
+                option = f"{choice.name} = {value!r}"
+                space.decode({**first, choice.name: value})
+    except ValueError as error:
+        raise SpaceError(f"{option} makes no network: {error}; change [space]") from error
+    return architecture
 
 
 def input_sizes(space: SearchSpace, task: Task) -> tuple[tuple[int, int], ...]:

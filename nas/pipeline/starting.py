@@ -1,12 +1,14 @@
 """A commented run file to start from, made for the images at hand."""
 
 import io
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from nas.config import device_file
 from nas.data import TaskSource
 from nas.data.image_folder import ImageFolder
 from nas.data.npz import Npz
@@ -20,7 +22,7 @@ seed = 0
 
 [task]                          # where labelled images are: {classes} classes, {images} images
 type = "{kind}"
-path = "{path}"
+path = {path}
 
 [data]                          # how they become inputs
 height = {side}
@@ -72,17 +74,21 @@ finalists = 2
 """
 
 
-def starting_config(images: Path, *, device: str, beside: Path) -> str:
+def starting_config(images: Path, *, device: str, out: Path) -> str:
     """Return the text of a run file for a folder of images or an .npz file.
 
     Args:
         images: The data.
         device: A shipped device; empty for this machine.
-        beside: Folder of the run file, which the path of the images becomes relative to.
+        out: The run file, whose folder the path of the images becomes relative to.
 
     Raises:
+        ConfigError: There is no such device.
         DataError: There are no labelled images there.
     """
+    beside = out.resolve().parent
+    if device:
+        device_file(device, beside)
     if not images.exists():
         raise DataError(f"there is nothing at {images}")
     source: TaskSource = Npz(path=str(images)) if images.suffix == ".npz" else ImageFolder(path=str(images))
@@ -90,15 +96,17 @@ def starting_config(images: Path, *, device: str, beside: Path) -> str:
     counts = [int((found.train.labels == label).sum()) for label in range(len(found.classes))]
     uneven = max(counts) > 2 * max(min(counts), 1)
     return _TEMPLATE.format(
-        name="run.toml",
+        name=out.name,
         classes=len(found.classes),
         images=sum(counts),
         kind="npz" if images.suffix == ".npz" else "image_folder",
-        path=os.path.relpath(images.resolve(), beside),
+        path=json.dumps(os.path.relpath(images.resolve(), beside), ensure_ascii=False),
         side=_side(source),
         metric="balanced_accuracy" if uneven else "accuracy",
         balance="class_weights" if uneven else "none",
-        device=f'base = "{device}"' if device else 'name = "this-machine"\nbackend = { type = "local" }',
+        device=f"base = {json.dumps(device, ensure_ascii=False)}"
+        if device
+        else 'name = "this-machine"\nbackend = { type = "local" }',
         latency=1.0,
     )
 

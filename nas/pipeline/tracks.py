@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from latency_models.graph import stored_bytes
 from latency_models.timing import Timing
 from nas.candidate import Candidate, StageRecord, Verdict
 from nas.config import GatedStage, describe
@@ -28,7 +29,8 @@ from search_spaces.architecture import Architecture
 from search_spaces.errors import GateFailed
 from search_spaces.lowering import lower
 from search_spaces.measurement import Measurement
-from search_spaces.precision import Precision, with_precision
+from search_spaces.precision import Precision, QuantizationPlan, with_precision
+from search_spaces.workload import Workload
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,7 +115,7 @@ class Yard:
         """Apply stage `number` to every track, time all files, and let the gates decide.
 
         Raises:
-            GateFailed: A track of the search failed a gate that ends the run.
+            GateFailed: A track of the search, or one that a user named, failed a gate that ends the run.
         """
         gated = self.state.config.stages[number]
         name = STAGES.name_of(type(gated.stage))
@@ -145,7 +147,7 @@ class Yard:
             teacher="" if self.teacher is None else str(self.teacher),
             predictors={precision: known.to_dict() for precision, known in self.fitted.predictors.items()},
             alignment=device.alignment,
-            ships=device.quantization if quantizes and track.precision == "int8" else None,
+            ships=device.plan if quantizes and track.precision == "int8" else None,
         )
 
     def _decide(
@@ -177,7 +179,7 @@ class Yard:
             track.current, track.shipped, track.figures = folder, precision, dict(record.after)
         elif record.verdict == "not worth it" and precision == "int8" and track.shipped == "float32":
             track.smaller = folder
-        elif record.verdict == "failed" and track.family == "search":
+        elif record.verdict == "failed" and track.family in ("search", "named"):
             raise GateFailed(f"{track.name}: stage {name} {record.reason}")
 
     def _verdict(
@@ -233,6 +235,7 @@ class Yard:
             source=source,
         )
         file = model_file(folder, precision)
+        arena_bytes = memory.plan_memory(workload, in_place=self.fitted.device.in_place).arena_bytes
 
         def counted(value: float, unit: str, source: str = "") -> Measurement:
             return Measurement(value=float(value), unit=unit, origin="counted", source=source)
@@ -241,8 +244,8 @@ class Yard:
             "metric": metric,
             **self._latency(folder, precision, timings),
             "file_bytes": counted(file.stat().st_size, "bytes", file.name),
-            "weight_bytes": counted(counts.weight_bytes(workload), "bytes"),
-            "peak_memory_bytes": counted(memory.plan_memory(workload).arena_bytes, "bytes", "planned arena"),
+            "weight_bytes": counted(_stored_bytes(raw, plan), "bytes"),
+            "peak_memory_bytes": counted(arena_bytes, "bytes", "planned arena"),
             "macs": counted(counts.macs(raw), "MAC"),
             "parameters": counted(counts.parameters(raw), "parameters"),
         }
@@ -282,6 +285,11 @@ class Yard:
             self.progress(label, 0.0)
         for done, _ in enumerate(self.workers.run(job, calls), start=1):  # type: ignore[arg-type]  # two kinds of job
             self.progress(label, done / len(calls))
+
+
+def _stored_bytes(workload: Workload, plan: QuantizationPlan | None) -> int:
+    """Return the bytes of weights, biases and tables that a file of that precision holds."""
+    return counts.weight_bytes(with_precision(workload, None)) if plan is None else stored_bytes(workload, plan)
 
 
 def _precisions(folder: Path) -> list[Precision]:

@@ -122,7 +122,7 @@ class RowCosts:
 
     def plan(self, precision: Precision) -> QuantizationPlan | None:
         """Return the plan a network of that precision is lowered with."""
-        return self.device.quantization if precision == "int8" else None
+        return self.device.plan if precision == "int8" else None
 
     def __call__(self, rows: Rows) -> Costs:
         """Return the costs of rows."""
@@ -202,7 +202,9 @@ class RowCosts:
 
         prices = {
             f"weight_bytes.{precision}": Price(lambda segment: counts.segment_weight_bytes(at(segment))),
-            f"peak_memory_bytes.{precision}": Price(lambda segment: memory.segment_peak_bytes(at(segment)), "max"),
+            f"peak_memory_bytes.{precision}": Price(
+                lambda segment: memory.segment_peak_bytes(at(segment), self.device.in_place), "max"
+            ),
         }
         predictor = self.predictors.get(precision)
         if isinstance(predictor, AdditivePredictor):
@@ -253,7 +255,7 @@ class RowCosts:
         for precision in self.precisions:
             workload = with_precision(raw, self.plan(precision))
             found[f"weight_bytes.{precision}"] = float(counts.weight_bytes(workload))
-            found[f"peak_memory_bytes.{precision}"] = float(memory.peak_bytes(workload))
+            found[f"peak_memory_bytes.{precision}"] = float(memory.peak_bytes(workload, in_place=self.device.in_place))
             predictor = self.predictors.get(precision)
             if predictor is not None:
                 prediction = predictor.predict([workload])

@@ -1,7 +1,7 @@
 """Weights on disk: safetensors files that are whole or absent, checked when read. Nothing is ever unpickled.
 
 A file we write holds tensors and, in its header, one JSON record under the key `embedded_nas`: what the
-tensors belong to, and a digest of their bytes, so that damage anywhere in the file is noticed.
+tensors belong to, and a digest of both, so that damage anywhere in the file is noticed.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _HEADER = "embedded_nas"
 def write_tensors(path: Path, tensors: Tensors, record: Mapping[str, Any]) -> None:  # Any: JSON values
     """Write tensors and what they belong to, atomically; raises RunError when the disk refuses."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = json.dumps({**record, "sha256": digest(plain)}, sort_keys=True)
+    header = json.dumps({**record, "sha256": _seal(plain, record)}, sort_keys=True)
     write_atomic(path, save(plain, {_HEADER: header}))
 
 
@@ -42,10 +42,13 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Record]:
     tensors, header = _read_safetensors(path)
     if header is None:
         raise RunError(f"{path} was not written by nas: its header has no {_HEADER!r}; remove it to have it made again")
-    record: Record = json.loads(header)
-    if record.pop("sha256", None) != digest(tensors):
+    try:
+        record: Record = json.loads(header)
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}); remove it to have it made again") from error
+    if record.pop("sha256", None) != _seal(tensors, record):
         raise RunError(
-            f"{path} is damaged: its tensors are not those that were written; remove it to have it made again"
+            f"{path} is damaged: its tensors and facts are not those that were written; remove it to have it made again"
         )
     return tensors, record
 
@@ -125,6 +128,12 @@ def digest(tensors: Tensors) -> str:
         total.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
+
+
+def _seal(tensors: Tensors, record: Mapping[str, Any]) -> str:  # Any: JSON values
+    """Return the digest that a file of ours carries, of its tensors and of what it says they belong to."""
+    facts = json.dumps(json.loads(json.dumps(record)), sort_keys=True)
+    return hashlib.sha256(f"{digest(tensors)}|{facts}".encode()).hexdigest()
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], str | None]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 
@@ -51,8 +51,8 @@ class TrainOptions:
     clip_norm: float = 5.0
     threads: int = 1
     validate_every: int = 5
-    init: str = ""
-    teacher: str = ""
+    init: str = field(default="", metadata={"path": True})
+    teacher: str = field(default="", metadata={"path": True})
     max_hours: float = 0.0
 
     # Read by pydantic when a run file is parsed; without it unknown keys would be dropped in silence.

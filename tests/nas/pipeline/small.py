@@ -1,4 +1,4 @@
-"""A run of seconds: the digits at 16 pixels, a space of tiny networks, three stages; what the tests of the road share."""
+"""A run of seconds for the tests of the road: the digits at 16 pixels, tiny networks, three stages."""
 
 from pathlib import Path
 

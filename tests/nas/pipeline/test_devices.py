@@ -88,6 +88,12 @@ def test_one_file_holds_what_was_measured_how_and_what_the_model_is_worth(added)
     assert Profile.load(found.path).accuracy == record["accuracy"]
 
 
+def test_a_share_of_all_networks_has_an_interval_too(added):
+    found = next(item for item in added().accuracy if item.within_10.value == 1.0)
+    assert found.within_10.upper == 1.0
+    assert 0.85 < found.within_10.lower < 0.95  # Jeffreys: 20 of 20 at 90 %
+
+
 def test_a_device_is_measured_once(added):
     first, second = added(), added()
     assert (first.fitted.measured_now, second.fitted.measured_now) == (True, False)

@@ -29,8 +29,6 @@ def results(folder):
     return run(load_config(run_file(folder)), folder / "run", store=folder / "devices")
 
 
-
-
 def test_winner_is_within_the_budget_by_its_measured_figures(results):
     winner = next(known for known in results.contenders if known.name == results.winner)
     shipped = winner.files[0]

@@ -44,9 +44,7 @@ def found(tmp_path_factory):
 
 def winner(result, accuracy):
     """Return the network with the least objective among those of at least this accuracy."""
-    return min(
-        (entry for entry in result.front() if entry.metric.value >= accuracy), key=lambda entry: entry.objective
-    )
+    return min((entry for entry in result.front() if entry.metric.value >= accuracy), key=lambda entry: entry.objective)
 
 
 @pytest.mark.parametrize(("one", "other"), [("launches", "arithmetic"), ("arithmetic", "launches")])

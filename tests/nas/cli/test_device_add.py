@@ -1,0 +1,71 @@
+"""`nas device add`, `probe`, `show` and `list` on the command line."""
+
+import json
+import re
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from nas.cli.main import app
+from search_spaces.errors import NasError
+
+
+@pytest.fixture
+def nas(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAS_DEVICES", str(tmp_path / "devices"))
+    (tmp_path / "devices").mkdir()
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, ["device", *map(str, arguments)])
+        if isinstance(result.exception, NasError):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return run
+
+
+def test_files_carried_to_a_board_and_back_make_a_device(nas, tmp_path):
+    told = nas("probe", "--out", tmp_path / "set", "--networks", 10)
+    assert "20 files, table.csv and timing_script.py written" in told
+    assert "python3 timing_script.py fill ." in told
+    table = tmp_path / "set" / "table.csv"
+    lines = table.read_text().splitlines()
+    filled = [re.sub(",,", f",{0.1 + 0.01 * number},", line) for number, line in enumerate(lines[1:])]
+    table.write_text("\n".join([lines[0], *filled]) + "\n")
+    record = json.loads(nas("add", "far", "--table", table, "--json"))
+    assert record["device"] == "far"
+    assert set(record["accuracy"]) == {"float32", "int8"}
+    assert record["accuracy"]["int8"]["networks"] == 10
+    assert len(record["next"]) == 10
+    shown = nas("show", "far")
+    assert "20 timed files" in shown
+    assert "networks left out of the fit" in shown
+    assert "far" in nas("list")
+
+
+def test_a_program_that_prints_milliseconds_is_a_device(nas, tmp_path):
+    (tmp_path / "bench.py").write_text("import os, sys\nprint('took', os.path.getsize(sys.argv[1]) / 1e5, 'ms')\n")
+    import sys
+
+    command = f"{sys.executable} {tmp_path / 'bench.py'} {{file}}"
+    told = nas("add", "prog", "--command", command, "--pattern", "took ([0-9.]+) ms", "--networks", 10)
+    assert "prog:" in told
+    assert "U8S8, for a device that tells no instruction set" in told
+    assert "networks to time next" in told
+
+
+def test_flags_that_contradict_each_other_are_config_errors(nas, tmp_path):
+    with pytest.raises(NasError, match="name two devices") as error:
+        nas("add", "x", "--ssh", "pi", "--command", "run {file}")
+    assert error.value.exit_code == 2
+    with pytest.raises(NasError, match="stand in the run file"):
+        nas("add", "x", "--config", tmp_path / "run.toml", "--networks", 50)
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh client here")
+def test_a_board_that_does_not_answer_is_a_device_error(nas):
+    with pytest.raises(NasError, match=r"nowhere\.invalid cannot be reached by ssh") as error:
+        nas("add", "x", "--ssh", "pi@nowhere.invalid")
+    assert error.value.exit_code == 7
