@@ -23,9 +23,6 @@ class MemoryRegion:
             raise ValueError(f"num_bytes of memory region {self.name!r} must be above 0, got {self.num_bytes}")
 
 
-_PARTS = (("reserve_bytes", "ram"), ("code_bytes", "flash_bytes"))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """A target.
@@ -93,7 +90,7 @@ class Device:
         if (self.reserve_bytes and not self.ram) or (self.code_bytes and not self.flash_bytes):
             lacking = "ram" if self.reserve_bytes and not self.ram else "flash_bytes"
             raise DeviceError(
-                f"device {self.name!r}: a part of its memory is taken, but {lacking[0]} says not of how much"
+                f"device {self.name!r}: a part of its memory is taken, but {lacking} says not of how much"
             )
 
     @property
