@@ -5,7 +5,7 @@
 
 The first takes a device's profile (`nas device add`; by default from the folder of profiles) and compares, for each
 precision in it: with no measurement, rank correlations of MACs, of the default roofline and of the mean of the priors;
-with 10 and 20 measurements, the model "transfer" with and without priors and the other models, on 20 random choices of
+with 10 and 20 measurements, the model "transfer" with and without priors and the other models, on 10 random choices of
 the measured networks. About a minute. The second makes the priors anew from the public tables: 80 networks of each
 space, drawn with seed 0, lowered by the registered spaces.
 
@@ -56,7 +56,7 @@ from search_spaces.space import decode  # noqa: E402
 
 NETWORKS = 80
 SOURCE = "HayeonLee/HELP (Lee et al. 2021, arXiv:2106.08630), commit 45f70eb92d0d"
-CHOICES = range(20)
+CHOICES = range(10)
 DEVICES = {
     "fbnet": ("1080ti_1", "eyeriss", "fpga", "gold_6226", "pixel3", "raspi4", "samsung_s7", "silver_4114"),
     "nasbench201": ("1080ti_1", "eyeriss", "fpga", "gold_6226", "pixel3", "raspi4", "samsung_s7", "silver_4114"),
@@ -97,8 +97,9 @@ def main() -> int:
 def compare(profile: Profile, precision: Precision) -> list[Row]:
     """Return the figures of every model, first without any measurement."""
     device = Device(name=profile.device, backend=Table(path=""))
-    samples = [k.sample(device.plan) for k in profile.networks if k.precision == precision and k.purpose == "probe"]
-    if not samples:
+    samples = profile.samples(precision, device.plan)
+    if len(samples) < 40:
+        print(f"{len(samples)} {precision} networks in the profile: too few to compare models on", file=sys.stderr)
         return []
     workloads = [sample.workload for sample in samples]
     truth = np.array([sample.latency_ms for sample in samples])
@@ -167,12 +168,12 @@ def _write(
     print(f"{name}: {len(counts.operators)} operators, {len(prior.to_json())} bytes")
 
 
-def _row(numbers: IntArray) -> tuple[int, ...]:
-    return tuple(map(int, numbers))
+def _row(numbers: npt.NDArray[Any]) -> IntArray:
+    return np.asarray(numbers, dtype=np.int64)
 
 
 def _ofa(space: OfaMobileNetV3Space, table: Mapping[str, npt.NDArray[Any]], index: int) -> Architecture:
-    kernel, expansion, depth = (_row(table[key][index]) for key in ("kernel", "expand", "depth"))
+    kernel, expansion, depth = (_row(table[key][index]).tolist() for key in ("kernel", "expand", "depth"))
     return space.decode(table_values(kernel, expansion, depth, int(table["resolution"][index])))
 
 

@@ -120,7 +120,8 @@ class WorkloadInputs:
 
     def __call__(self, workloads: Sequence[Workload]) -> Features:
         """Return the inputs of `n` workloads."""
-        totals = np.array([np.sum(list(map(self._row, workload.segments)), axis=0) for workload in workloads])
+        rows = [np.sum(list(map(self._row, workload.segments)), axis=0) for workload in workloads]
+        totals = np.asarray(rows, dtype=np.float64).reshape(len(rows), len(self.prior.center) + _AMOUNTS)
         amounts = np.log1p(totals[:, -_AMOUNTS:])
         predicted = [source.predict(workloads).mean_ms for source in self.sources]
         return Features(

@@ -64,7 +64,7 @@ def main() -> None:
 def _run() -> int:
     """Run the command and return its exit code; typer turns help, bad usage and Ctrl-C into SystemExit."""
     try:
-        app()
+        app(prog_name="nas")
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 0
     return 0
