@@ -4,7 +4,7 @@ Each file of `latency_models/priors` holds a sample of one public space's networ
 made by the lowering of the registered space, and their published latencies on several devices. Their models are fitted
 when they are asked for, so a better method needs no new files.
 
-On the machine this project was built on they changed nothing within the noise
+On the machine this project was built on they changed nothing beyond the noise
 (`examples/benchmarks/latency_priors.py`), since the imaginary devices already know what such devices have in common.
 They are therefore off unless `Transfer.priors` names some. Sources and licenses stand in each file and in
 `latency_models/priors/NOTICE`.

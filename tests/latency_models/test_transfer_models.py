@@ -202,6 +202,13 @@ def test_a_roofline_takes_its_scale_from_one_measurement(known):
     np.testing.assert_allclose(scaled.predict(known[:2]).mean_ms, expected)
 
 
+def test_a_roofline_keeps_the_errors_of_scales_fitted_without_each_sample(samples):
+    found = Roofline().fit(DEVICE, samples[:6]).left_out
+    rest = Roofline().fit(DEVICE, samples[1:6])
+    alone = samples[0].latency_ms / rest.predict([samples[0].workload]).mean_ms[0] - 1.0
+    assert found[0] == pytest.approx(alone)
+
+
 @pytest.mark.parametrize("name", ["gbytes_per_s", "depthwise_share", "scale_spread"])
 def test_a_roofline_without_a_rate_is_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be above 0, got 0"):
