@@ -1,8 +1,6 @@
-"""Probing: which networks of a space are timed, and the files they are timed as."""
+"""Probes: which networks of a space are timed, and the files they are timed as."""
 
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import numpy as np
 
 from latency_models.device import Device
 from latency_models.graph import GraphInput, float_model, int8_model
-from latency_models.profile import Probed, Profile, digest
+from latency_models.profile import digest
 from search_spaces.architecture import Architecture
 from search_spaces.counts import macs
 from search_spaces.errors import DeviceError
@@ -156,70 +154,3 @@ def write_probe(
             workload, graph_input=graph_input, seed=seed, opset=device.opset, ir_version=device.ir_version
         )
     path.write_bytes(model.SerializeToString())
-
-
-def probe(
-    device: Device,
-    architectures: Sequence[Architecture],
-    graph_input: GraphInput,
-    *,
-    folder: Path,
-    probes: str,
-    blocks: Sequence[Architecture] = (),
-    progress: Callable[[str, float], None] = lambda _label, _share: None,
-) -> Profile:
-    """Write and time networks in every precision of the device, and return its profile.
-
-    Args:
-        device: Where to time.
-        architectures: What to time.
-        graph_input: How files take their input.
-        folder: Where the files are written.
-        probes: Digest of the probe set.
-        blocks: Single blocks to time too, each as a network of its own.
-        progress: Told what is done and how far.
-
-    Raises:
-        MeasurementError: A file the runtime refuses, or timings that never settled.
-    """
-    start = time.monotonic()
-    networks = time_networks(
-        device, [(item, "probe") for item in architectures] + [(item, "block") for item in blocks], graph_input,
-        folder=folder, progress=progress,
-    )  # fmt: skip
-    return Profile(
-        device=device.name,
-        fingerprint=dict(device.backend.fingerprint()),
-        probes=probes,
-        seconds=time.monotonic() - start,
-        networks=networks,
-    )
-
-
-def time_networks(
-    device: Device,
-    chosen: Sequence[tuple[Architecture, str]],
-    graph_input: GraphInput,
-    *,
-    folder: Path,
-    progress: Callable[[str, float], None] = lambda _label, _share: None,
-) -> tuple[Probed, ...]:
-    """Write and time networks, each with its purpose, in every precision of the device; raises as `probe` does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files: list[tuple[Architecture, str, Precision, Path]] = []
-    for number, (architecture, purpose) in enumerate(chosen):
-        for precision in device.precisions:
-            path = folder / f"{architecture.key}.{precision}.onnx"
-            taken = BLOCK_INPUT if purpose == "block" else graph_input
-            write_probe(architecture, precision, device, taken, path, seed=number)
-            files.append((architecture, purpose, precision, path))
-        progress("writing probes", (number + 1) / len(chosen))
-    whole = [file for file in files if file[1] != "block"] or files
-    middle = sorted(whole, key=lambda file: macs(lower(file[0])))[len(whole) // 2][3]
-    timings = device.backend.measure(
-        [path for *_, path in files], middle, progress=lambda share: progress("timing probes", share)
-    )
-    return tuple(
-        Probed(architecture=architecture, precision=precision, timing=timing, purpose=purpose)
-        for (architecture, purpose, precision, _), timing in zip(files, timings, strict=True)
-    )

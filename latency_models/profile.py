@@ -33,17 +33,24 @@ class Probed:
         timing: Raw samples.
         purpose: "probe" for networks drawn to fit a model, "block" for single blocks of them, "delivered" for files
             that a run wrote.
+        level: What share of the profile's latencies those of the session were in which this one was timed; samples
+            are divided by it. 1 for the session that made the profile.
     """
 
     architecture: Architecture
     precision: Precision
     timing: Timing
     purpose: str = "probe"
+    level: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < float("inf"):
+            raise ValueError(f"the level of a session must be above 0 and finite, got {self.level}")
 
     def sample(self, plan: QuantizationPlan) -> Sample:
         """Return it as a model is fitted to it; `plan` is the device's 8-bit scheme."""
         workload = with_precision(lower(self.architecture), plan if self.precision == "int8" else None)
-        return Sample(workload, self.timing.latency_ms, self.timing.origin)
+        return Sample(workload, self.timing.latency_ms / self.level, self.timing.origin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,6 +106,7 @@ class Profile:
                     "architecture": known.architecture.to_dict(),
                     "precision": known.precision,
                     "purpose": known.purpose,
+                    "level": known.level,
                     "timing": known.timing.to_dict(),
                 }
                 for known in self.networks
@@ -170,6 +178,7 @@ def _read_network(record: Mapping[str, Any]) -> Probed:  # Any: JSON values
         precision=record["precision"],
         timing=Timing.from_dict(record["timing"]),
         purpose=record["purpose"],
+        level=float(record.get("level", 1.0)),
     )
 
 

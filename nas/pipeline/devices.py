@@ -14,8 +14,9 @@ from latency_models.device import Device
 from latency_models.graph import GraphInput
 from latency_models.int8_scheme import Scheme, choose_scheme, suited
 from latency_models.prediction import LatencyModel, Predictor
-from latency_models.probe import ProbeOptions, choose_blocks, choose_probes, probe, probe_digest, time_networks
+from latency_models.probe import ProbeOptions, choose_blocks, choose_probes, probe_digest
 from latency_models.profile import Profile, profile_path
+from latency_models.sessions import choose_anchors, probe, time_networks
 from nas.config import describe
 from nas.pipeline.next_networks import Suggestion, suggest
 from nas.pipeline.probe_set import import_table
@@ -142,9 +143,9 @@ def add_device(
     suggestions = suggest(fitted, space, count=max(more, 10), seed=options.seed)
     if more and device.backend.live:
         chosen = [(item.architecture, "probe") for item in suggestions[:more]]
-        fitted = fitted.refitted(
-            model, list(time_networks(device, chosen, graph_input, folder=scratch, progress=progress))
-        )
+        anchors = choose_anchors(profile, device.precisions)
+        timed = time_networks(device, chosen, graph_input, folder=scratch, anchors=anchors, progress=progress)
+        fitted = fitted.refitted(model, list(timed))
         suggestions = suggest(fitted, space, count=10, seed=options.seed)
     accuracy = tuple(
         accuracy_of(predictor, fitted.profile, precision, device) for precision, predictor in fitted.predictors.items()

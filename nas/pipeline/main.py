@@ -257,13 +257,22 @@ def yard_parity(track: Track) -> bool:
 
 
 def _refit(prepared: Prepared, tracks: Sequence[Track]) -> FittedDevice:
-    """Fit the latency models again with what the delivered files really took."""
+    """Fit the latency models again with what the delivered files really took, at the level of the profile."""
     more = []
     for track in tracks:
         architecture, latency = track.candidate().architecture, track.figures.get("latency_ms")
         if architecture is not None and latency is not None and latency.origin == "measured":
             timing = Timing(track.file.name, (np.array([latency.value]),), "thread_cpu", "measured")
-            more.append(Probed(architecture=architecture, precision=track.shipped, timing=timing, purpose="delivered"))
+            level = track.figures.get("session_level")
+            more.append(
+                Probed(
+                    architecture=architecture,
+                    precision=track.shipped,
+                    timing=timing,
+                    purpose="delivered",
+                    level=1.0 if level is None else level.value,
+                )
+            )
     return prepared.fitted.refitted(prepared.config.latency, more)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 from latency_models.device import Device
 from latency_models.graph import GraphInput
 from latency_models.prediction import LatencyModel, Predictor
-from latency_models.probe import ProbeOptions, choose_blocks, choose_probes, probe, probe_digest
+from latency_models.probe import ProbeOptions, choose_blocks, choose_probes, probe_digest
 from latency_models.profile import Probed, Profile, profile_path
 from latency_models.score import Score, score
+from latency_models.sessions import probe
 from nas.protocols import Progress, quiet
 from nas.results import LatencyFit
 from nas.run import write_atomic

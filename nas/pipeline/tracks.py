@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from latency_models.graph import stored_bytes
+from latency_models.sessions import choose_anchors, time_files
 from latency_models.timing import Timing
 from nas.candidate import Candidate, StageRecord, Verdict
 from nas.config import GatedStage, describe
@@ -82,6 +83,10 @@ def model_file(folder: Path, precision: Precision) -> Path:
     return folder / EXPORT / ("model.int8.onnx" if precision == "int8" else "model.onnx")
 
 
+Timed = Mapping[tuple[Path, str], tuple[Timing, float]]
+"""Timings by folder and precision, each with the level of its session against the device's profile."""
+
+
 @dataclass(slots=True)
 class Yard:
     """Everything tracks need: the state, the workers, the device, where folders are, and who is told."""
@@ -150,9 +155,7 @@ class Yard:
             ships=device.plan if quantizes and track.precision == "int8" else None,
         )
 
-    def _decide(
-        self, track: Track, gated: GatedStage, name: str, folder: Path, timings: Mapping[tuple[Path, str], Timing]
-    ) -> None:
+    def _decide(self, track: Track, gated: GatedStage, name: str, folder: Path, timings: Timed) -> None:
         precision = _precisions(folder)[-1]
         seconds = float(read_json(folder / DONE)["seconds"])
         track.seconds += seconds
@@ -216,9 +219,7 @@ class Yard:
 
     # -- figures
 
-    def _figures(
-        self, folder: Path, precision: Precision, timings: Mapping[tuple[Path, str], Timing]
-    ) -> dict[str, Measurement]:
+    def _figures(self, folder: Path, precision: Precision, timings: Timed) -> dict[str, Measurement]:
         task, candidate = self.state.task, load_candidate(folder)
         assert candidate.architecture is not None
         raw = lower(candidate.architecture)
@@ -250,12 +251,14 @@ class Yard:
             "parameters": counted(counts.parameters(raw), "parameters"),
         }
 
-    def _latency(
-        self, folder: Path, precision: Precision, timings: Mapping[tuple[Path, str], Timing]
-    ) -> dict[str, Measurement]:
-        timing = timings.get((folder, precision))
-        if timing is not None:
-            return {"latency_ms": timing.measurement(source=self.fitted.device.name)}
+    def _latency(self, folder: Path, precision: Precision, timings: Timed) -> dict[str, Measurement]:
+        if (folder, precision) in timings:
+            timing, level = timings[folder, precision]
+            source = f"{precision} networks of the profile, timed again in the same session"
+            return {
+                "latency_ms": timing.measurement(source=self.fitted.device.name),
+                "session_level": Measurement(value=level, unit="1", origin="measured", source=source),
+            }
         predictor = self.fitted.predictors.get(precision)
         if predictor is None:
             return {}
@@ -265,15 +268,25 @@ class Yard:
         prediction = predictor.predict([with_precision(lower(candidate.architecture), plan)])
         return {"latency_ms": prediction.measurement(0, source=self.fitted.device.name)}
 
-    def _time(self, wanted: Sequence[tuple[Path, Precision]]) -> dict[tuple[Path, str], Timing]:
+    def _time(self, wanted: Sequence[tuple[Path, Precision]]) -> Timed:
         """Time files on a device that can, all interleaved; nothing is timed on a table or a device without timing."""
-        backend = self.fitted.device.backend
+        device = self.fitted.device
         unique = list(dict.fromkeys(wanted))
-        if not backend.live or not unique:
+        if not device.backend.live or not unique:
             return {}
-        files = [model_file(folder, precision) for folder, precision in unique]
-        timings = backend.measure(files, files[0], progress=lambda share: self.progress("timing files", share))
-        return dict(zip(unique, timings, strict=True))
+        precisions = tuple(dict.fromkeys(precision for _, precision in unique))
+        session = time_files(
+            device,
+            [model_file(folder, precision) for folder, precision in unique],
+            anchors=choose_anchors(self.fitted.profile, precisions),
+            graph_input=self.state.config.export.graph_input(self.state.task.preprocessing),
+            folder=self.folder / "anchors",
+            progress=lambda share: self.progress("timing files", share),
+        )
+        return {
+            (folder, precision): (timing, session.level(precision))
+            for (folder, precision), timing in zip(unique, session.timings, strict=True)
+        }
 
     # -- small things
 

@@ -9,6 +9,7 @@ LABELS: Mapping[str, str] = {
     "latency_ms": "latency",
     "predicted_ms": "latency",
     "upper_ms": "latency, upper bound",
+    "session_level": "level of the session, 1 when the device was probed",
     "p50_ms": "latency p50",
     "p95_ms": "latency p95",
     "p99_ms": "latency p99",

@@ -1,6 +1,5 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -11,8 +10,7 @@ from latency_models.backends.local import Local
 from latency_models.backends.table import Table
 from latency_models.device import Device
 from latency_models.graph import GraphInput
-from latency_models.probe import ProbeOptions, choose_probes, probe, probe_digest, write_probe
-from latency_models.profile import Profile
+from latency_models.probe import ProbeOptions, choose_probes, probe_digest, write_probe
 from latency_models.timing import Timing
 from search_spaces.counts import macs
 from search_spaces.errors import DeviceError
@@ -156,44 +154,3 @@ def test_the_same_seed_writes_the_same_file(tmp_path):
         write_probe(architecture, "int8", BOARD, IMAGE, tmp_path / name, seed=seed)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
-
-
-# -- the whole
-
-
-def test_a_probed_device_has_every_network_in_every_precision(tmp_path):
-    told = []
-    architectures = choose_probes(SPACE, OPTIONS)[:10]
-    profile = probe(
-        BOARD,
-        architectures,
-        IMAGE,
-        folder=tmp_path,
-        probes="abc",
-        progress=lambda label, share: told.append((label, share)),
-    )
-    assert (profile.device, profile.fingerprint, profile.probes) == ("board", BySize().fingerprint(), "abc")
-    assert profile.seconds > 0
-    for precision in ("float32", "int8"):
-        assert [known.architecture for known in profile.networks if known.precision == precision] == architectures
-    for known in profile.networks:
-        assert known.timing.name == f"{known.architecture.key}.{known.precision}.onnx"
-        assert known.timing.latency_ms == (tmp_path / known.timing.name).stat().st_size / 1e5
-        assert (known.timing.origin, known.purpose) == ("emulated", "probe")
-    assert told[-1] == ("timing probes", 1.0)
-    assert ("writing probes", 1.0) in told
-    assert Profile.from_json(profile.to_json(), source="x").to_json() == profile.to_json()
-
-
-def test_a_device_of_one_precision_is_probed_in_that_alone(tmp_path):
-    device = replace(BOARD, precisions=("int8",))
-    profile = probe(device, choose_probes(SPACE, OPTIONS)[:3], IMAGE, folder=tmp_path, probes="abc")
-    assert {known.precision for known in profile.networks} == {"int8"}
-    assert len(list(Path(tmp_path).glob("*.onnx"))) == 3
-
-
-def test_this_machine_can_be_probed(tmp_path):
-    device = Device(name="here", backend=Local(visits=2, visit_ms=0.2, drift=0.0))
-    profile = probe(device, choose_probes(SPACE, OPTIONS)[:3], IMAGE, folder=tmp_path, probes="abc")
-    assert all(known.timing.latency_ms > 0 and known.timing.origin == "measured" for known in profile.networks)
-    assert len(profile.samples("int8", QuantizationPlan())) == 3
