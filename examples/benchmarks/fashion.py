@@ -49,7 +49,7 @@ path = "{data}"
 height = 28
 width = 28
 color = "grey"
-augment = ["flip_horizontal", "shift"]
+augment = ["flip_horizontal"]
 
 [space]
 type = "mixed"
@@ -66,9 +66,9 @@ backend = {{ type = "local", threads = 1 }}
 latency_ms = {latency_ms}
 
 [search]
-trials = 24
-batch = 8
-startup = 12
+trials = 20
+batch = 4
+startup = 10
 rungs = {{ epochs = [1, 3], keep = 0.5 }}
 
 [evaluator]
@@ -113,7 +113,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/vision/fashion_mnist.npz"))
     parser.add_argument("--runs", type=Path, default=Path("runs/fashion"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
