@@ -158,6 +158,8 @@ class Contender:
         counted_by_fvcore: MACs of convolutions and linear layers and parameters, counted independently.
         seconds: Wall time of its training and stages.
         notes: Sentences worth a reader's time.
+        starts: What the weights of `train.init` were worth, on validation before any stage: the metric "pretrained",
+            that of the same training "from_scratch", and the "gain"; empty where training starts from random weights.
     """
 
     name: str
@@ -172,6 +174,7 @@ class Contender:
     counted_by_fvcore: Figures = field(default_factory=dict)
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    starts: Figures = field(default_factory=dict)
 
     @property
     def shipped(self) -> DeliveredFile:

@@ -60,6 +60,10 @@ def load_published(
         raise SpaceError(f"{layout} has no weights of {family}")
     _check_eps(architecture, family, layout)
     modules = dict(_TABLES[family, layout](architecture))
+    first, last = next(iter(modules)), next(reversed(modules))
+    for path in (first, last):  # before anything is built: files of most other networks fail here
+        if f"{modules[path]}.weight" not in state_dict:
+            raise SpaceError(_lacking(f"{path}.weight", f"{modules[path]}.weight", family, layout))
     left = set(state_dict)
     found = {}
     for name, wanted in _shapes(architecture).items():
@@ -71,12 +75,16 @@ def load_published(
         elif tensor == "num_batches_tracked":  # absent from files older than torch 0.4.1
             found[name] = torch.zeros((), dtype=torch.int64)
         else:
-            raise SpaceError(f"{name} is {theirs} in {layout}'s {family}, which the weights do not hold")
+            raise SpaceError(_lacking(name, theirs, family, layout))
     if left:
         raise SpaceError(
             f"the weights hold {len(left)} tensors that the architecture has no place for, such as {min(left)!r}"
         )
     return found
+
+
+def _lacking(name: str, theirs: str, family: str, layout: Layout) -> str:
+    return f"{name} is {theirs} in {layout}'s {family}, which the weights do not hold"
 
 
 def _fitted(given: torch.Tensor, wanted: tuple[int, ...], name: str, theirs: str) -> torch.Tensor:

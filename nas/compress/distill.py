@@ -19,9 +19,9 @@ from nas.candidate import Candidate
 from nas.metrics import interval
 from nas.protocols import STAGES, StageContext
 from nas.task import Preprocessing, Task
-from nas.train.checkpoint import load_network
 from nas.train.distillation import LOSSES, LossName, Teacher
 from nas.train.evaluate import predictions
+from nas.train.given import given_network
 from nas.train.loop import train
 from nas.train.options import TrainOptions
 from nas.train.order import derived_seed
@@ -143,7 +143,8 @@ class Distill:
 
     def _teacher(self, task: Task, context: StageContext) -> Teacher:
         if self.teacher:
-            architecture, module, _ = load_network(Path(self.teacher))
+            images = task.preprocessing
+            architecture, module = given_network(Path(self.teacher), height=images.height, width=images.width)
             channels, height, width = architecture.input_shape
             classes, name = lower(architecture).output.shape[-1], f"the teacher {self.teacher}"
             if classes != len(task.classes):

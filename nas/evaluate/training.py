@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nas.protocols import EVALUATORS, EvaluationContext
 from nas.task import Split, Task
-from nas.train import inherit, load_weights, train
+from nas.train import start_from, train
 from search_spaces.architecture import Architecture
 from search_spaces.build import build
 from search_spaces.errors import RunError
@@ -50,7 +50,7 @@ class Training:
         """
         network = build(training_form(architecture), seed=context.seed)
         if context.train.init:
-            inherit(network, load_weights(Path(context.train.init)))
+            start_from(network, Path(context.train.init))
         result = train(
             network,
             self._seen(task.at_size(*architecture.input_shape[1:])),

@@ -95,7 +95,31 @@ def contender(
         counted_by_fvcore=count_with_fvcore(candidate.module, candidate.preprocessing.input_shape),
         seconds=track.seconds,
         notes=candidate.notes,
+        starts=starts_of(track, state),
     )
+
+
+def starts_of(track: Track, state: State) -> dict[str, Measurement]:
+    """Return the metric of a track's training from given and from random weights; empty where there was one start."""
+    if track.starts is None:
+        return {}
+    labels, name = state.task.validation.labels, state.task.metric
+    given, scratch = (load_predictions(folder / f"float32.{PREDICTIONS}") for folder in track.starts)
+    seed = derived_seed(state.config.seed, "starts", track.key)
+    source = "validation split"
+    change = paired_change(labels, scratch, given, name, seed=seed)
+    return {
+        "pretrained": interval(labels, given, name, seed=seed, origin="measured", source=source),
+        "from_scratch": interval(labels, scratch, name, seed=seed, origin="measured", source=source),
+        "gain": Measurement(
+            value=change.change,
+            unit="1",
+            origin="measured",
+            lower=change.lower,
+            upper=change.upper,
+            source=f"{source}, {change.n} images",
+        ),
+    }
 
 
 def _delivered_file(
@@ -113,7 +137,7 @@ def _delivered_file(
         state.task.metric,
         seed=derived_seed(state.config.seed, "interval"),
         origin="measured",
-        source=f"{len(test)} test images",
+        source="test split",
     )
     predicted_ms = predicted_latency(track.candidate(), precision, fitted)
     if predicted_ms is not None:

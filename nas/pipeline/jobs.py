@@ -18,7 +18,7 @@ from nas.run import write_json
 from nas.search.study import Trained
 from nas.store import load_candidate, save_candidate, save_predictions
 from nas.task import Task
-from nas.train import TrainingDiverged, inherit, load_weights, train
+from nas.train import TrainingDiverged, start_from, train
 from search_spaces.architecture import Architecture
 from search_spaces.build import build
 from search_spaces.errors import RunError
@@ -91,12 +91,14 @@ class FinalJob:
         folder: Where the candidate goes.
         seed: Of weights, order and augmentation.
         export: Whether files are written and run too; a teacher needs none.
+        pretrained: Whether it starts from `train.init`, where the run names one.
     """
 
     architecture: str
     folder: str
     seed: int
     export: bool = True
+    pretrained: bool = True
 
 
 def train_finalist(state: State, job: FinalJob) -> float:
@@ -107,10 +109,8 @@ def train_finalist(state: State, job: FinalJob) -> float:
     trained_as = training_form(architecture)
     network = build(trained_as, seed=job.seed)
     notes: tuple[str, ...] = ()
-    if state.config.train.init:
-        notes = (
-            f"started from {state.config.train.init}: {inherit(network, load_weights(Path(state.config.train.init)))}",
-        )
+    if state.config.train.init and job.pretrained:
+        notes = (start_from(network, Path(state.config.train.init)),)
     result = train(network, task, state.config.train, seed=job.seed, folder=folder / "training", key=architecture.key)
     module = _deployed(trained_as, result.module)
     candidate = Candidate(architecture=architecture, module=module, preprocessing=task.preprocessing, notes=notes)

@@ -24,7 +24,7 @@ from nas.pipeline.searching import (
     run_search,
     summarize,
 )
-from nas.pipeline.setup import State, description_of, fit_space, load_run_task, set_up
+from nas.pipeline.setup import State, check_start, description_of, fit_space, load_run_task, set_up
 from nas.pipeline.suiting import suited_config
 from nas.pipeline.tracks import Track, Yard
 from nas.protocols import Progress, quiet
@@ -75,6 +75,7 @@ def prepare(config: RunConfig, folder: Path, *, progress: Progress = quiet, stor
     with _timed(seconds, "data"):
         task = load_run_task(config, folder, progress)
         space = fit_space(config.space, task, config.device.allow_ops)
+        check_start(config, space)
     with _timed(seconds, "probing"):
         config = suited_config(config, folder, task, space)
         fitted = fitted_device(
@@ -182,9 +183,11 @@ def _teacher(prepared: Prepared, workers: Workers[State], folder: Path, progress
     if config.train.teacher:
         from nas.candidate import Candidate
         from nas.store import save_candidate
-        from nas.train import load_network
+        from nas.train import given_network
 
-        architecture, network, _ = load_network(Path(config.train.teacher))
+        images = prepared.state.task.preprocessing
+        file = Path(config.train.teacher)
+        architecture, network = given_network(file, height=images.height, width=images.width)
         size = architecture.input_shape[1:]
         preprocessing = replace(prepared.state.task.preprocessing, height=size[0], width=size[1])
         save_candidate(target, Candidate(architecture=architecture, module=network, preprocessing=preprocessing))

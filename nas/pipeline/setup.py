@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nas.config import RunConfig, describe, restore
 from nas.data import load_task
 from nas.protocols import Progress, quiet
 from nas.task import Task
 from search_spaces.architecture import Architecture
-from search_spaces.errors import SpaceError
+from search_spaces.errors import ConfigError, SpaceError
 from search_spaces.restrict import restrict
 from search_spaces.space import ChainSpace, SearchSpace
 
@@ -75,6 +77,27 @@ def _check(space: SearchSpace, task: Task) -> None:
             f"networks of the space give {classes} classes, the task has {len(task.classes)}: "
             "give the space a field `classes`"
         )
+
+
+def check_start(config: RunConfig, space: SearchSpace) -> None:
+    """Raise ConfigError where `train.init` is of no use: unreadable, or its weights fit none of 16 random networks."""
+    if not config.train.init:
+        return
+    from nas.train import NothingFitsError, given_weights, inherit
+    from search_spaces.build import build
+    from search_spaces.reparametrize import training_form
+    from search_spaces.space import decode, sample
+
+    weights = given_weights(Path(config.train.init))
+    reason = ""
+    for row in sample(space, 16, np.random.default_rng(0)):
+        try:
+            inherit(build(training_form(decode(space, row))), weights)
+        except NothingFitsError as error:
+            reason = str(error)
+        else:
+            return
+    raise ConfigError(f"train.init: {config.train.init} starts none of 16 random networks of the space: {reason}")
 
 
 def _try_options(space: SearchSpace) -> Architecture:

@@ -6,7 +6,7 @@ absent, so an interrupted run goes on where it was.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from latency_models.graph import stored_bytes
@@ -49,6 +49,8 @@ class Track:
         figures: Of that file.
         stages: Records of the stages so far.
         smaller: Folder of an int8 file that is smaller but not faster; empty for none.
+        starts: Folders of its training from given weights and of the same one from random weights; None where there
+            was one start.
         seconds: Wall time of its training and stages.
     """
 
@@ -61,6 +63,7 @@ class Track:
     figures: dict[str, Measurement] = field(default_factory=dict)
     stages: list[StageRecord] = field(default_factory=list)
     smaller: Path | None = None
+    starts: tuple[Path, Path] | None = None
     seconds: float = 0.0
 
     @property
@@ -104,17 +107,30 @@ class Yard:
         """Train every track's network to the end and measure what it became."""
         jobs = []
         for track in tracks:
-            folder = self._step(track, 0, "trained")
-            if not (folder / DONE).exists():
-                seed = derived_seed(self.state.config.seed, "final", track.key)
-                jobs.append((FinalJob(architecture=track.architecture.to_json(), folder=str(folder), seed=seed),))
+            jobs += [(job,) for job in self._trainings(track) if not (Path(job.folder) / DONE).exists()]
         self._run(train_finalist, jobs, "training finalists")
         for track in tracks:
             track.current = self._step(track, 0, "trained")
             track.seconds += read_json(track.current / DONE)["seconds"]
+            if self._has_control(track):
+                track.starts = track.current, self._step(track, 0, "from-scratch")
         timings = self._time([(track.current, "float32") for track in tracks])
         for track in tracks:
             track.figures = self._figures(track.current, "float32", timings)
+
+    def _trainings(self, track: Track) -> list[FinalJob]:
+        """Return a track's training and, where a searched network starts from given weights, one from random ones."""
+        job = FinalJob(
+            architecture=track.architecture.to_json(),
+            folder=str(self._step(track, 0, "trained")),
+            seed=derived_seed(self.state.config.seed, "final", track.key),
+        )
+        if not self._has_control(track):
+            return [job]
+        return [job, replace(job, folder=str(self._step(track, 0, "from-scratch")), pretrained=False)]
+
+    def _has_control(self, track: Track) -> bool:
+        return bool(self.state.config.train.init) and track.family == "search"
 
     def apply(self, tracks: Sequence[Track], number: int) -> None:
         """Apply stage `number` to every track, time all files, and let the gates decide.
@@ -226,7 +242,7 @@ class Yard:
         plan = candidate.quantization if precision == "int8" else None
         workload = with_precision(raw, plan)
         predicted = load_predictions(folder / f"{precision}.{PREDICTIONS}")
-        source = f"{len(task.validation)} validation images"
+        source = "validation split"
         metric = interval(
             task.validation.labels,
             predicted,

@@ -34,10 +34,26 @@ def stages(results: RunResults) -> Markup:
 def _contender(results: RunResults, contender: Contender) -> Markup:
     return joined(
         [
+            _starts(results, contender) if contender.starts else None,
             _table(results, contender) if contender.stages else element("p", "No stage was run on it."),
             bullets(contender.notes),
             _architecture(contender),
         ]
+    )
+
+
+def _starts(results: RunResults, contender: Contender) -> Markup:
+    names = {"pretrained": "from the weights given", "from_scratch": "from random weights", "gain": "difference"}
+    return table(
+        "The same training from the weights given and from scratch, before any stage",
+        ["Start", heading_of("metric", results), "Interval"],
+        [
+            [said, joined([numbers.figure(known), small(known.origin)]), numbers.interval(known)]
+            for name, said in names.items()
+            if (known := contender.starts.get(name)) is not None
+        ],
+        align="lrr",
+        kind="compact",
     )
 
 

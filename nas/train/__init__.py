@@ -2,8 +2,8 @@
 
 Read first: `options.py` (what can be set), `loop.py` (`train` and its checkpoints), `session.py` (one epoch).
 Then `order.py` and `augment.py` (which pixels a step sees), `feed.py` (how they get to the device),
-`evaluate.py` (what a network says), `checkpoint.py` (files), `inheritance.py` and `batch_norm.py`
-(starting from other weights), `distillation.py` (teachers), `threads.py`.
+`evaluate.py` (what a network says), `checkpoint.py` (files), `given.py`, `inheritance.py` and
+`batch_norm.py` (starting from other weights), `distillation.py` (teachers), `threads.py`.
 """
 
 from typing import TYPE_CHECKING
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from nas.train.checkpoint import load_network, load_weights, save_network
     from nas.train.distillation import LOSSES, Teacher
     from nas.train.evaluate import predict, predictions
-    from nas.train.inheritance import Inherited, inherit
+    from nas.train.given import given_network, given_weights, start_from
+    from nas.train.inheritance import Inherited, NothingFitsError, inherit
     from nas.train.loop import Epoch, TrainResult, train
     from nas.train.options import TrainOptions
     from nas.train.order import derived_seed
@@ -26,6 +27,7 @@ __all__ = [
     "Epoch",
     "Inherited",
     "LOSSES",
+    "NothingFitsError",
     "Teacher",
     "TrainOptions",
     "TrainResult",
@@ -33,6 +35,8 @@ __all__ = [
     "augmentation",
     "derived_seed",
     "find_augmentations",
+    "given_network",
+    "given_weights",
     "inherit",
     "load_network",
     "load_weights",
@@ -40,6 +44,7 @@ __all__ = [
     "predictions",
     "recalibrate_batch_norm",
     "save_network",
+    "start_from",
     "torch_threads",
     "train",
 ]
@@ -56,7 +61,11 @@ _HOME = {
     "augmentation": "nas.train.augment",
     "derived_seed": "nas.train.order",
     "find_augmentations": "nas.train.augment",
+    "NothingFitsError": "nas.train.inheritance",
+    "given_network": "nas.train.given",
+    "given_weights": "nas.train.given",
     "inherit": "nas.train.inheritance",
+    "start_from": "nas.train.given",
     "load_network": "nas.train.checkpoint",
     "load_weights": "nas.train.checkpoint",
     "predict": "nas.train.evaluate",

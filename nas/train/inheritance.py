@@ -10,6 +10,10 @@ from search_spaces.build import slice_weights
 from search_spaces.errors import ConfigError
 
 
+class NothingFitsError(ConfigError):
+    """Not one convolution or linear layer of a network fits the weights it should start from."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inherited:
     """What of a network's tensors came from the weights it was started from.
@@ -38,7 +42,7 @@ def inherit(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> Inherite
     call `recalibrate_batch_norm`.
 
     Raises:
-        ConfigError: Not one convolution or linear layer fits; the weights are of another family.
+        NothingFitsError: Not one convolution or linear layer fits; the weights are of another family.
     """
     wanted = network.state_dict()
     source = _without_other_classes(network, dict(weights))
@@ -47,7 +51,7 @@ def inherit(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> Inherite
     taken = [name for name in wanted if name not in fresh]
     if not any(wanted[name].ndim >= 2 for name in taken):
         example = next(iter(wanted))
-        raise ConfigError(
+        raise NothingFitsError(
             f"the weights fit no layer of the network: it has {len(wanted)} tensors such as {example!r}, "
             f"the weights have {len(weights)} such as {next(iter(weights), 'none')!r}"
         )

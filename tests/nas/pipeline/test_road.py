@@ -83,7 +83,7 @@ def test_counts_stand_beside_an_independent_one(results):
 def test_test_split_is_never_in_the_figures_that_select(results):
     for known in results.contenders:
         for file in known.files:
-            assert "test images" in file.figures["test_metric"].source
+            assert file.figures["test_metric"].source.startswith("test split, ")
             assert "validation" in file.figures["metric"].source
 
 
