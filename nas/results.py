@@ -120,9 +120,10 @@ class DeliveredFile:
     Attributes:
         file: Its path below the run directory.
         precision: float32 or int8.
-        figures: metric (validation), test_metric, latency_ms, p50_ms, p95_ms, p99_ms, file_bytes, weight_bytes,
-            peak_memory_bytes, macs, parameters: those that are known. `latency_ms` is the best known of its origin;
-            `predicted_ms` is what the latency model said before a file with a measured one was timed.
+        figures: metric (validation), test_metric, latency_ms, p50_ms, p95_ms, p99_ms, sustained_ms, file_bytes,
+            weight_bytes, peak_memory_bytes, macs, parameters: those that are known. `latency_ms` is the best known of
+            its origin; `predicted_ms` is what the latency model said before a file with a measured one was timed;
+            `session_level` is by what factor the session that timed it was slower than the one that probed.
         parity: The comparison with the network it was made from.
         label: Empty, or "smaller, not faster".
         recalls: Per-class recall on the test split, in the order of the classes; NaN-free, -1 where a class has

@@ -12,9 +12,10 @@ from latency_models.probe import write_probe
 from latency_models.profile import Probed, default_folder
 from latency_models.timing import Timing
 from nas.config import RunConfig
+from nas.export import read_exported
 from nas.pipeline.assemble import budget_verdict, contender, deliver, judge_winner, with_delivered
 from nas.pipeline.baselines import HandMade, ladder, widest_that_fits
-from nas.pipeline.jobs import DONE, FinalJob, train_finalist
+from nas.pipeline.jobs import DONE, EXPORT, FinalJob, train_finalist
 from nas.pipeline.on_device import check_on_device, require_on_device
 from nas.pipeline.probing import FittedDevice, fitted_device, left_out_score
 from nas.pipeline.searching import (
@@ -29,7 +30,7 @@ from nas.pipeline.suiting import suited_config
 from nas.pipeline.tracks import Track, Yard
 from nas.protocols import Progress, quiet
 from nas.results import LatencyFit, RunResults
-from nas.run import RunDirectory, environment, read_json, write_atomic
+from nas.run import RunDirectory, environment, read_json, write_atomic, write_json
 from nas.search.feasible import Survey, survey
 from nas.search.objectives import RowCosts
 from nas.search.study import Entry, SearchResult
@@ -252,9 +253,6 @@ def _passing(tracks: Sequence[Track], limits: dict[str, float], prepared: Prepar
 
 def yard_parity(track: Track) -> bool:
     """Tell whether a track's shipped file computes what its network computes."""
-    from nas.export import read_exported
-    from nas.pipeline.jobs import EXPORT
-
     files = read_exported(track.current / EXPORT).files
     return next(file for file in files if file.precision == track.shipped).parity.passed
 
@@ -322,8 +320,6 @@ def _hand_made(prepared: Prepared, yard: Yard) -> list[HandMade]:
         if baseline not in known:
             fitting = widest_that_fits(rungs, prepared.costs, _timer(prepared, yard.folder.parent))
             known[baseline] = fitting.width if fitting is not None else None
-            from nas.run import write_json
-
             write_json(path, known)
         found += [rung for rung in rungs if rung.width == known[baseline]]
     return found

@@ -17,6 +17,7 @@ _COMPARED = (
     "test_metric",
     "latency_ms",
     *_PERCENTILES,
+    "sustained_ms",
     "predicted_ms",
     "file_bytes",
     "weight_bytes",
@@ -89,11 +90,13 @@ def _by_origin(results: RunResults, contenders: Sequence[Contender], name: str) 
 
 
 def _beside(results: RunResults, name: str, known: Measurement | None, contender: Contender) -> Markup | None:
-    """Return what a figure is held against: the budget's limit, or fvcore's count."""
+    """Return what a figure is held against: the budget's limit, fvcore's count, or what a long run went through."""
     if known is None:
         return None
     if name in _COUNTED:
         return _independent(known, contender.counted_by_fvcore.get(name))
+    if name == "sustained_ms":
+        return small(known.source)
     limit = results.budget.get(name)
     return small(budget_use(known, limit)[1]) if limit else None
 

@@ -13,6 +13,7 @@ LABELS: Mapping[str, str] = {
     "p50_ms": "latency p50",
     "p95_ms": "latency p95",
     "p99_ms": "latency p99",
+    "sustained_ms": "latency p50 at the end of a sustained run",
     "file_bytes": "file size",
     "weight_bytes": "weights",
     "peak_memory_bytes": "peak memory",

@@ -23,7 +23,7 @@ head_widths = [32]
 
 [device]
 name = "test-machine"
-backend = { type = "local", threads = 1, visits = 3, visit_ms = 2.0, drift = 1.0 }
+backend = { type = "local", threads = 1, visits = 3, visit_ms = 2.0, drift = 1.0, sustained_s = 0.2 }
 
 [probe]
 networks = 12

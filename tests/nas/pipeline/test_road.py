@@ -38,6 +38,13 @@ def test_winner_is_within_the_budget_by_its_measured_figures(results):
     assert winner.meets_budget
 
 
+def test_what_ships_was_run_without_a_pause_and_every_latency_names_the_level_of_its_session(results):
+    figures = results.contender(results.winner).files[0].figures
+    assert " runs in " in figures["sustained_ms"].source
+    assert figures["session_level"].value > 0
+    assert figures["session_level"].origin == "measured"
+
+
 def test_winner_is_the_best_on_validation_among_those_within_the_budget(results):
     within = {known.name: known.files[0].figures["metric"].value for known in results.contenders if known.meets_budget}
     assert within[results.winner] == max(within.values())

@@ -107,6 +107,18 @@ def test_files_of_mixed_origin_are_labelled_in_their_cells():
     assert [cell.split()[-1] for cell in cells] == ["measured", "measured", "predicted"]
 
 
+def test_a_sustained_run_tells_what_the_device_went_through():
+    results = examples.run_results()
+    told = "this-machine, wall clock, without a pause: 900 runs in 60 s: p50 0.12 -> 0.19 ms, 41 -> 78 degrees C"
+    hot = Measurement(value=0.19, unit="ms", origin="measured", source=told)
+    first = results.contenders[0]
+    first = with_file(first, figures={**first.files[0].figures, "sustained_ms": hot})
+    table = compared(dataclasses.replace(results, contenders=(first, *results.contenders[1:])))
+    row = table.row("Latency p50 at the end of a sustained run")
+    assert row[1] == f"0.190 ms {told}"
+    assert set(row[2:]) == {"—"}
+
+
 def test_counts_that_differ_from_fvcore_are_flagged():
     made = examples.contenders()[0]
     counts = {"macs": examples.counted(1_480_000, "MAC")}
