@@ -21,6 +21,7 @@ from nas.task import Task
 from nas.train import TrainingDiverged, start_from, train
 from search_spaces.architecture import Architecture
 from search_spaces.build import build
+from search_spaces.counts import macs
 from search_spaces.errors import RunError
 from search_spaces.measurement import Measurement
 from search_spaces.precision import Precision, QuantizationPlan
@@ -201,7 +202,5 @@ class _Predict:
     def __call__(self, workload: Workload) -> float:
         precision: Precision = "int8" if any(op.dtype == "int8" for op in workload) else "float32"
         if precision not in self.predictors:
-            from search_spaces.counts import macs
-
             return macs(workload) / 1e6  # a device without timing: fewer MACs are all that "faster" can mean
         return float(self.predictors[precision].predict([workload]).mean_ms[0])

@@ -11,6 +11,7 @@ import numpy as np
 from latency_models.probe import write_probe
 from latency_models.profile import Probed, default_folder
 from latency_models.timing import Timing
+from nas.candidate import Candidate
 from nas.config import RunConfig
 from nas.export import read_exported
 from nas.pipeline.assemble import budget_verdict, contender, deliver, judge_winner, with_delivered
@@ -29,12 +30,14 @@ from nas.pipeline.setup import State, check_start, description_of, fit_space, lo
 from nas.pipeline.suiting import suited_config
 from nas.pipeline.tracks import Track, Yard
 from nas.protocols import Progress, quiet
+from nas.report import write_report
 from nas.results import LatencyFit, RunResults
 from nas.run import RunDirectory, environment, read_json, write_atomic, write_json
 from nas.search.feasible import Survey, survey
 from nas.search.objectives import RowCosts
 from nas.search.study import Entry, SearchResult
-from nas.train import derived_seed
+from nas.store import save_candidate
+from nas.train import derived_seed, given_network
 from nas.workers import Workers, default_workers
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InfeasibleError, ParityFailed
@@ -120,8 +123,6 @@ def run(
         ParityFailed: No file computes what its network computes.
         NasError: Anything else a user can mend.
     """
-    from nas.report import write_report
-
     with RunDirectory.open(folder, description_of(config)) as directory:
         prepared = prepare(config, folder, progress=progress, store=store)
         count = config.workers or default_workers()
@@ -182,10 +183,6 @@ def _teacher(prepared: Prepared, workers: Workers[State], folder: Path, progress
     if (target / DONE).exists():
         return target
     if config.train.teacher:
-        from nas.candidate import Candidate
-        from nas.store import save_candidate
-        from nas.train import given_network
-
         images = prepared.state.task.preprocessing
         file = Path(config.train.teacher)
         architecture, network = given_network(file, height=images.height, width=images.width)

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from latency_models.profile import default_folder
 from nas.candidate import Exported
 from nas.config import RunConfig
+from nas.export import require_parity
 from nas.pipeline.jobs import export_context
 from nas.pipeline.main import Prepared, prepare
 from nas.pipeline.probe_set import write_probes
@@ -49,8 +51,6 @@ def compress_one(config: RunConfig, folder: Path, architecture: str, *, progress
 
 def export_one(config: RunConfig, folder: Path, candidate: Path, out: Path) -> Exported:
     """Export a candidate's folder once more; raises ParityFailed when a file computes something else."""
-    from nas.export import require_parity
-
     task = load_run_task(config, folder)
     found = load_candidate(candidate)
     task = task.at_size(found.preprocessing.height, found.preprocessing.width)
@@ -89,8 +89,6 @@ def predict_costs(
 
 def fit_device(config: RunConfig, folder: Path, *, progress: Progress = quiet) -> tuple[FittedDevice, list[LatencyFit]]:
     """Measure the run's device, or read its profile, and return it with the scores of its models."""
-    from latency_models.profile import default_folder
-
     task = load_run_task(config, folder, progress)
     space = fit_space(config.space, task, config.device.allow_ops)
     config = suited_config(config, folder, task, space)

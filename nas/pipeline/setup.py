@@ -12,10 +12,14 @@ from nas.config import RunConfig, describe, restore
 from nas.data import load_task
 from nas.protocols import Progress, quiet
 from nas.task import Task
+from nas.train import NothingFitsError, find_augmentations, given_weights, inherit
 from search_spaces.architecture import Architecture
+from search_spaces.build import build
 from search_spaces.errors import ConfigError, SpaceError
+from search_spaces.lowering import lower
+from search_spaces.reparametrize import training_form
 from search_spaces.restrict import restrict
-from search_spaces.space import ChainSpace, SearchSpace
+from search_spaces.space import ChainSpace, SearchSpace, decode, sample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,8 +41,6 @@ def set_up(description: Mapping[str, Any], folder: str) -> State:  # Any: JSON v
 
 def load_run_task(config: RunConfig, folder: Path, progress: Progress = quiet) -> Task:
     """Return the run's task; decoded images are kept in the run directory."""
-    from nas.train import find_augmentations
-
     find_augmentations(config.data.augment)
     return load_task(config.task, config.data, cache_dir=folder / "data", progress=progress)
 
@@ -63,8 +65,6 @@ def fit_space(space: SearchSpace, task: Task, allow_ops: Sequence[str] = ()) -> 
 
 
 def _check(space: SearchSpace, task: Task) -> None:
-    from search_spaces.lowering import lower
-
     architecture = _try_options(space)
     channels, classes = architecture.input_shape[0], lower(architecture).output.shape[-1]
     if channels != task.preprocessing.channels:
@@ -83,11 +83,6 @@ def check_start(config: RunConfig, space: SearchSpace) -> None:
     """Raise ConfigError where `train.init` is of no use: unreadable, or its weights fit none of 16 random networks."""
     if not config.train.init:
         return
-    from nas.train import NothingFitsError, given_weights, inherit
-    from search_spaces.build import build
-    from search_spaces.reparametrize import training_form
-    from search_spaces.space import decode, sample
-
     weights = given_weights(Path(config.train.init))
     reason = ""
     for row in sample(space, 16, np.random.default_rng(0)):
