@@ -1,9 +1,10 @@
 """How well latency is measured and predicted on this machine, on the mixed space under onnxruntime.
 
-    python examples/benchmarks/latency_local.py --json latency_local.json      about 15 minutes on one core
+    python examples/benchmarks/latency_local.py --json latency_local.json      about 10 minutes on one core
 
 Networks are drawn at random from `MixedSpace()`; each is written as the file a run would deliver, with random weights,
-and timed by the back end `local` with one thread. Bars:
+and timed by the back end `local` with one thread, all of one precision in one interleaved session. The winners' later
+sessions are tied to it by anchors, as those of a run are; the levels found are printed. Bars:
 
 - w10_100, w5_100, mape_100: a model fitted to 100 networks, judged on all others; median over 8 random splits;
 - w10_50: the same from 50; w10_int8_100: the same from 100 int8 files;
@@ -25,7 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,10 @@ from latency_models.device import Device
 from latency_models.graph import GraphInput
 from latency_models.prediction import LATENCY_MODELS, Predictor, Sample
 from latency_models.probe import write_probe
-from latency_models.profile import digest
+from latency_models.profile import Probed, Profile, digest
 from latency_models.score import Score, score
+from latency_models.sessions import choose_anchors, time_networks
+from latency_models.timing import Timing
 from search_spaces.architecture import Architecture
 from search_spaces.counts import macs
 from search_spaces.lowering import lower
@@ -49,7 +53,7 @@ from search_spaces.space import decode, encode, mutate, sample
 
 SPACE = MixedSpace()
 GRAPH_INPUT = GraphInput()
-NETWORKS, INT8_NETWORKS, GROUP, SPLITS, WINNERS, LOADED = 500, 400, 100, 8, 30, 60
+NETWORKS, INT8_NETWORKS, SPLITS, WINNERS, LOADED = 500, 400, 8, 30, 60
 RAW = Path(__file__).with_suffix(".raw")
 Array = npt.NDArray[np.float64]
 
@@ -65,12 +69,12 @@ def main() -> None:
     rows = sample(SPACE, NETWORKS, np.random.default_rng(0))
     networks = [decode(SPACE, row) for row in rows]
     start = time.monotonic()
-    float_ms = kept("float32", device, lambda: time_networks(device, networks, "float32"))
-    int8_ms = kept("int8", device, lambda: time_networks(device, networks[:INT8_NETWORKS], "int8"))
+    float_ms = kept("float32", device, lambda: time_all(device, networks, "float32"))
+    int8_ms = kept("int8", device, lambda: time_all(device, networks[:INT8_NETWORKS], "int8"))
     loads = kept("protocol", device, lambda: time_loaded(device, networks[:LOADED]))
 
     def fitted(size: int, split: int, precision: Precision) -> tuple[Predictor, Score]:
-        latencies = minima(float_ms if precision == "float32" else int8_ms)
+        latencies = leveled(float_ms if precision == "float32" else int8_ms)
         samples = samples_of(networks, latencies, precision)
         order = np.random.default_rng(split).permutation(len(samples))
         predictor = model.fit(device, [samples[index] for index in order[:size]])
@@ -82,7 +86,7 @@ def main() -> None:
         (precision, size): [fitted(size, split, precision)[1] for split in range(SPLITS)]
         for precision, size in (("float32", 50), ("float32", 100), ("float32", 200), ("int8", 50), ("int8", 100))
     }
-    biases = winner_biases(device, arguments.model, networks, minima(float_ms))
+    biases = winner_biases(device, arguments.model, networks, float_ms["visits"])
     quiet, loaded = minima(loads["quiet"]), minima(loads["loaded"])
     error = np.abs(loaded / quiet - 1.0)
     bars = [
@@ -115,20 +119,21 @@ def main() -> None:
 # -- measuring
 
 
-def time_networks(device: Device, networks: Sequence[Architecture], precision: Precision) -> list[list[float]]:
-    """Return the smallest sample of every visit in milliseconds, network by network, timed in groups."""
-    found: list[list[float]] = []
+def time_all(
+    device: Device, networks: Sequence[Architecture], precision: Precision, anchors: Sequence[Probed] = ()
+) -> dict[str, Any]:
+    """Return the smallest sample of every visit in milliseconds, network by network, and the session's level."""
+
+    def progress(label: str, share: float) -> None:
+        print(f"\r{precision}: {label} {share:.0%}   ", end="", file=sys.stderr, flush=True)
+
     with tempfile.TemporaryDirectory() as folder:
-        reference = write(device, networks[0], precision, Path(folder) / "reference.onnx")
-        for start in range(0, len(networks), GROUP):
-            paths = [
-                write(device, network, precision, Path(folder) / f"{start + number}.onnx")
-                for number, network in enumerate(networks[start : start + GROUP])
-            ]
-            timings = device.backend.measure(paths, reference)
-            found += [[round(float(visit.min()), 6) for visit in timing.visits] for timing in timings]
-            print(f"{precision}: {len(found)} of {len(networks)} networks timed", file=sys.stderr, flush=True)
-    return found
+        timed = time_networks(
+            replace(device, precisions=(precision,)), [(network, "probe") for network in networks], GRAPH_INPUT,
+            folder=Path(folder), anchors=anchors, progress=progress,
+        )  # fmt: skip
+    visits = [[round(float(visit.min()), 6) for visit in known.timing.visits] for known in timed]
+    return {"visits": visits, "level": timed[0].level}
 
 
 def time_loaded(device: Device, networks: Sequence[Architecture], *, rounds: int = 9) -> dict[str, Any]:
@@ -184,6 +189,11 @@ def minima(visits: Sequence[Sequence[float]]) -> Array:
     return np.array([np.median(visit) for visit in visits])
 
 
+def leveled(record: dict[str, Any]) -> Array:
+    """Return the latency of every network of a session, at the level of the first one."""
+    return minima(record["visits"]) / float(record["level"])
+
+
 def samples_of(networks: Sequence[Architecture], latencies: Array, precision: Precision) -> list[Sample]:
     """Return what a model is fitted to."""
     plan = QuantizationPlan() if precision == "int8" else None
@@ -197,29 +207,44 @@ def samples_of(networks: Sequence[Architecture], latencies: Array, precision: Pr
 
 
 def winner_biases(
-    device: Device, model_name: str, networks: Sequence[Architecture], latencies: Array
+    device: Device, model_name: str, networks: Sequence[Architecture], visits: Sequence[Sequence[float]]
 ) -> list[dict[str, Any]]:
     """Select networks by search on the model, measure them, refit, and do it once more."""
     model = LATENCY_MODELS.get(model_name)()
     chosen = np.random.default_rng(100).permutation(len(networks))[:100]
-    samples = samples_of([networks[index] for index in chosen], latencies[chosen], "float32")
+    samples = samples_of([networks[index] for index in chosen], minima(visits)[chosen], "float32")
+    anchors = choose_anchors(profile_of(device, {networks[index]: visits[index] for index in chosen}), ("float32",))
     seen = {network.key for network in networks}
     found = []
     for step in ("before", "after one refit"):
         predictor = model.fit(device, samples)
         winners = select(predictor, seen, seed=len(found))
-        visits = kept(
+        record = kept(
             f"winners-{model_name}-{len(found)}-{digest({'keys': [item.key for item in winners]})}",
             device,
-            lambda winners=winners: time_networks(device, winners, "float32"),
+            lambda winners=winners: time_all(device, winners, "float32", anchors),
         )
-        measured = minima(visits)
+        measured = leveled(record)
         predicted = predictor.predict([with_precision(lower(item), None) for item in winners]).mean_ms
         compared = score(predicted, measured)
-        found.append({"step": step, **vars_of(compared), "measured_ms": [float(measured.min()), float(measured.max())]})
+        found.append({"step": step, **vars_of(compared), "measured_ms": [float(measured.min()), float(measured.max())],
+                      "session_level": record["level"]})  # fmt: skip
         samples += samples_of(winners, measured, "float32")
         seen |= {item.key for item in winners}
     return found
+
+
+def profile_of(device: Device, visits: Mapping[Architecture, Sequence[float]]) -> Profile:
+    """Return measured networks as the profile of the device, from which anchors are chosen."""
+    networks = tuple(
+        Probed(
+            architecture=network,
+            precision="float32",
+            timing=Timing(network.key, tuple(np.array([minimum]) for minimum in minimum_ms)),
+        )
+        for network, minimum_ms in visits.items()
+    )
+    return Profile(device=device.name, fingerprint={}, probes="", seconds=0.0, networks=networks)
 
 
 def select(predictor: Predictor, seen: set[str], *, seed: int) -> list[Architecture]:
@@ -309,7 +334,8 @@ def print_tables(
     for found in biases:
         print(
             f"winners {found['step']}: bias {100 * found['bias']:+.2f} %, MAPE {100 * found['mape']:.2f} %, "
-            f"within 10 % {found['within_10']:.3f}, {found['count']} networks"
+            f"within 10 % {found['within_10']:.3f}, {found['count']} networks, "
+            f"level of their session {found['session_level']:.4f}"
         )
     print(f"loaded against quiet: median {100 * np.median(error):.3f} %, p90 {100 * np.percentile(error, 90):.3f} %")
     for entry in bars:
