@@ -30,24 +30,52 @@ class Command:
     The program is started without a shell: each word of `command` is one argument. Where it prints several numbers
     that match, each is a sample of the visit. Files are visited interleaved with a reference, as everywhere.
 
-    TFLite's benchmark_model on a phone, through adb. The probe files are ONNX; name a program of your own that
-    converts and pushes first, such as this `bench.sh`: `onnx2tf -i "$1" -o /tmp/m && adb push /tmp/m/*_float32.tflite
-    /data/local/tmp/m.tflite && adb shell /data/local/tmp/benchmark_model --graph=/data/local/tmp/m.tflite
-    --num_threads=1 --warmup_runs=5 --num_runs=50`. It prints "Inference (avg): 1234.5", in microseconds:
+    The examples below name `precisions = ["float32"]`: the int8 files hold onnxruntime's QDQ form, which converters to
+    other formats do not keep and TensorRT takes with symmetric activations only. The files take uint8 images, batch x
+    height x width x channels, and compute the normalization, unless the run file's [export] says otherwise; the
+    converters to TFLite and ncnn expect float32 in the order of torch, so there it does.
 
-        backend = { type = "command", command = ["./bench.sh", "{file}"], unit = "us",
-                    pattern = 'Inference \(avg\): ([0-9.e+]+)' }
+    TFLite's benchmark_model on a phone, through adb. The probe files are ONNX; name a program of your own that
+    converts and pushes first, such as this `bench.sh`. It empties its folder, so that one file is there to push:
+    `rm -rf /tmp/m && onnx2tf -i "$1" -o /tmp/m && adb push /tmp/m/*_float32.tflite /data/local/tmp/m.tflite && adb
+    shell /data/local/tmp/benchmark_model --graph=/data/local/tmp/m.tflite --num_threads=1 --warmup_runs=5
+    --num_runs=50`. It prints "Inference (avg): 1234.5", in microseconds:
+
+        [device]
+        precisions = ["float32"]
+        [device.backend]
+        type = "command"
+        command = ["./bench.sh", "{file}"]
+        unit = "us"
+        pattern = 'Inference \(avg\): ([0-9.e+]+)'
+        [export]
+        input = "float32"
+        layout = "nchw"
 
     trtexec on a Jetson or another NVIDIA board prints "GPU Compute Time: min = 0.8 ms, ..., median = 0.9 ms, ...":
 
-        backend = { type = "command", command = ["trtexec", "--onnx={file}", "--fp16", "--iterations=50"],
-                    pattern = 'GPU Compute Time: min = ([0-9.]+) ms', timeout_s = 600.0, visits = 3 }
+        [device]
+        precisions = ["float32"]
+        [device.backend]
+        type = "command"
+        command = ["trtexec", "--onnx={file}", "--fp16", "--iterations=50"]
+        pattern = 'GPU Compute Time: min = ([0-9.]+) ms'
+        timeout_s = 600.0
+        visits = 3
 
-    benchncnn times .param files, so convert first, for example in `ncnn.sh`: `pnnx "$1" && benchncnn 50 1 0 -1 0
-    param="${1%.onnx}.ncnn.param" shape=[96,96,3]` (loops, threads, power save, GPU, cool down); it prints
-    "model  min = 1.23  max = 1.40  avg = 1.27":
+    benchncnn times .param files, so convert first, for example in `ncnn.sh`: `rm -rf /tmp/n && mkdir /tmp/n && cp "$1"
+    /tmp/n/m.onnx && pnnx /tmp/n/m.onnx && benchncnn 50 1 0 -1 0 param=/tmp/n/m.ncnn.param shape=[96,96,3]` (loops,
+    threads, power save, GPU, cool down); it prints "model  min = 1.23  max = 1.40  avg = 1.27":
 
-        backend = { type = "command", command = ["./ncnn.sh", "{file}"], pattern = 'min = +([0-9.]+)' }
+        [device]
+        precisions = ["float32"]
+        [device.backend]
+        type = "command"
+        command = ["./ncnn.sh", "{file}"]
+        pattern = 'min = +([0-9.]+)'
+        [export]
+        input = "float32"
+        layout = "nchw"
 
     Attributes:
         command: The program and its arguments; "{file}" stands for the path of the model file.
@@ -76,13 +104,20 @@ class Command:
         check_template(self.command, self.pattern, self.unit)
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Return the command, what its program is, and what `version` prints; raises DeviceError without a program."""
+        """Return the command, how its output is read, what its program is, and what `version` prints.
+
+        Raises:
+            DeviceError: There is no such program.
+        """
         program = shutil.which(self.command[0])
         if program is None:
             raise DeviceError(f"there is no program {self.command[0]!r}: install it, or correct `command`")
         found = {
             "backend": "command",
             "command": " ".join(self.command),
+            "pattern": self.pattern,
+            "unit": self.unit,
+            "origin": self.origin,
             "program_sha256": hashlib.sha256(Path(program).read_bytes()).hexdigest()[:16],
         }
         if self.version:

@@ -7,8 +7,8 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -18,7 +18,8 @@ import numpy.typing as npt
 from latency_models.backends import timing_script
 from latency_models.backends.command import FILE, Unit, check_template, read_latencies
 from latency_models.backends.local import INSTRUCTION_SETS
-from latency_models.backends.ssh_connection import Connection, Conversation, words
+from latency_models.backends.ssh_binary import identity, run_program
+from latency_models.backends.ssh_connection import Connection, Conversation, json_object, words
 from latency_models.failures import ConnectionLost
 from latency_models.measure import Rounds, Taken, take_rounds
 from latency_models.timing import BACKENDS, Clock, Sustained, Timing
@@ -123,12 +124,19 @@ class Ssh:
     def fingerprint(self) -> Mapping[str, str]:
         """Return CPU, instruction sets, runtime and the versions it opens, threads, cores, governor, clock limits.
 
+        With a binary: CPU, governor and clock limits, what the program is, and how its output is read.
+
         Raises:
             DeviceError: The board cannot be reached, or has no runtime.
         """
         if self.runtime == "binary":
-            uname = self._persistently(lambda: self._connection.run("uname -m; grep -m1 -i model /proc/cpuinfo || :"))
-            return {"backend": "ssh", "machine": " ".join(uname.split()), "command": " ".join(self.command)}
+            return {
+                "backend": "ssh",
+                "command": " ".join(self.command),
+                "pattern": self.pattern,
+                "unit": self.unit,
+                **self._persistently(lambda: identity(self._connection, self.command[0])),
+            }
         found = self.facts()
         return {
             "backend": "ssh",
@@ -148,8 +156,10 @@ class Ssh:
         """Return everything the board says about itself, temperature and memory included."""
         self._prepare()
         text = self._persistently(lambda: self._connection.run(self._script("facts")))
-        found: dict[str, Any] = json.loads(text.splitlines()[-1])
-        return found
+        for line in text.splitlines():
+            if (found := json_object(line)) is not None:
+                return found
+        raise DeviceError(f"{self.host} says nothing about itself, only: {' '.join(text.split())[-300:] or 'nothing'}")
 
     def measure(
         self,
@@ -167,20 +177,12 @@ class Ssh:
             ConnectionLost: The board stayed away through all retries.
             TimedOut: An answer took longer than `timeout_s`.
             OutOfMemory, UnsupportedOperator, RefusedFile: What became of a file.
-            MeasurementError: The reference never settled.
+            MeasurementError: The reference never settled, within a group or from one to another.
         """
-        self._push([*artefacts, reference], self._prepare())
         groups = [artefacts[start : start + self.group] for start in range(0, len(artefacts), self.group)]
-
-        def tell(number: int) -> Callable[[float], None]:
-            return lambda share: progress((number + share) / len(groups))
-
-        taken = [self._take(group, reference, tell(number)) for number, group in enumerate(groups)]
-        levels = [float(np.median(found.reference_ms)) for found in taken]
-        good = timing_script.good_rounds(levels, self.drift)
-        for number in set(range(len(groups))) - set(good):
-            taken[number] = self._take(groups[number], reference, tell(number))
-        self._clean(artefacts)
+        with self._cleaned([*artefacts, reference]):
+            self._push([*artefacts, reference], self._prepare())
+            taken = self._take_groups(groups, reference, progress)
         return [
             Timing(path.name, visits, self._clock, "measured")
             for group, found in zip(groups, taken, strict=True)
@@ -201,10 +203,10 @@ class Ssh:
         text = io.BytesIO()
         np.save(text, inputs, allow_pickle=False)
         name = _digest(text.getvalue()) + ".npy"
-        self._push_bytes({name: text.getvalue()}, self._prepare())
-        answer = self._one({"do": "outputs", "input": f"{self._files}/{name}", "batch": batch}, artefact)
+        with self._cleaned([artefact]):
+            self._push_bytes({name: text.getvalue()}, self._prepare())
+            answer = self._one({"do": "outputs", "input": f"{self._files}/{name}", "batch": batch}, artefact)
         found: npt.NDArray[np.float32] = np.load(io.BytesIO(base64.b64decode(answer["npy"])), allow_pickle=False)
-        self._clean([artefact])
         return found
 
     def remove(self) -> None:
@@ -220,6 +222,29 @@ class Ssh:
         if self.runtime == "binary":
             return "device"
         return "thread_cpu" if self.threads == 1 else "wall"
+
+    def _take_groups(
+        self, groups: Sequence[Sequence[Path]], reference: Path, progress: Callable[[float], None]
+    ) -> list[Taken]:
+        """Time group after group; those whose reference strays from the others' once more."""
+
+        def tell(number: int) -> Callable[[float], None]:
+            return lambda share: progress((number + share) / len(groups))
+
+        def straying() -> set[int]:
+            levels = [float(np.median(found.reference_ms)) for found in taken]
+            return set(range(len(groups))) - set(timing_script.good_rounds(levels, self.drift))
+
+        taken = [self._take(group, reference, tell(number)) for number, group in enumerate(groups)]
+        for number in sorted(straying()):
+            taken[number] = self._take(groups[number], reference, tell(number))
+        if strayed := straying():
+            raise MeasurementError(
+                f"the reference network strayed by more than {100 * self.drift:g} % in {len(strayed)} of "
+                f"{len(groups)} groups, each timed again on {self.host}: wait until the device is quieter, "
+                "or raise `drift`"
+            )
+        return taken
 
     def _take(self, group: Sequence[Path], reference: Path, progress: Callable[[float], None]) -> Taken:
         rounds = Rounds(visits=self.visits, visit_ms=self.visit_ms, drift=self.drift)
@@ -277,8 +302,8 @@ class Ssh:
         self, group: Sequence[Path], reference: Path
     ) -> Callable[[Sequence[int]], tuple[float, list[Sequence[float]]]]:
         def visit(path: Path) -> list[float]:
-            line = words([word.replace(FILE, self._path(path)) for word in self.command])
-            text = self._persistently(lambda: self._connection.run(f"{line} 2>&1", file=path.name))
+            arguments = [word.replace(FILE, self._path(path)) for word in self.command]
+            text = self._persistently(lambda: run_program(self._connection, arguments, file=path.name))
             return read_latencies(text, self.pattern, self.unit, file=path.name)
 
         def one_round(order: Sequence[int]) -> tuple[float, list[Sequence[float]]]:
@@ -297,10 +322,11 @@ class Ssh:
             raise DeviceError(f'{request["do"]} needs runtime = "onnxruntime"; a binary only prints latencies')
         self._push([artefact], self._prepare())
         path = self._path(artefact)
+        full = {**request, "file": path, "threads": self.threads, "cores": list(self.cores)}
 
         def ask() -> dict[str, Any]:
             with self._connection.serve(self._script("serve")) as board:
-                return board.ask({**request, "file": path, "threads": self.threads}, names={path: artefact.name})
+                return board.ask(full, names={path: artefact.name})
 
         return self._persistently(ask)
 
@@ -351,21 +377,22 @@ class Ssh:
         has = f"command -v {shlex.quote(self.python)} > /dev/null" if self.python else f"test -f {ready}"
         told = self._persistently(
             lambda: self._connection.run(
-                f"mkdir -p {folder}/files && {{ test -f {script} || echo script; }} && {{ {has} || echo python; }} && "
-                f"echo files && ls {folder}/files"
+                f"echo; mkdir -p {folder}/files && {{ test -f {script} || echo lacks-script; }} && "
+                f"{{ {has} || echo lacks-python; }} && echo holds-files && ls {folder}/files"
             )
-        ).split()
-        missing = told[: told.index("files")]
-        if "script" in missing:
+        ).splitlines()
+        if "holds-files" not in told:
+            raise DeviceError(f"{self.host} runs no commands; it prints: {' '.join(' '.join(told).split())[-300:]}")
+        if "lacks-script" in told:
             part = shlex.quote(f"{self.folder}/{self._script_name}.part")
             self._persistently(
                 lambda: self._connection.run(f"cat > {part} && mv {part} {script}", stdin=_script_bytes())
             )
-        if "python" in missing and self.runtime == "onnxruntime":
+        if "lacks-python" in told and self.runtime == "onnxruntime":
             if self.python:
                 raise DeviceError(f"there is no interpreter {self.python} on {self.host}; correct `python`")
             self._install(ready)
-        return frozenset(told[len(missing) + 1 :])
+        return frozenset(told[told.index("holds-files") + 1 :])
 
     def _install(self, ready: str) -> None:
         """Make the virtual environment with the runtime in it."""
@@ -418,10 +445,22 @@ class Ssh:
             line = self._script("store", folder, python=python)
             self._persistently(lambda line=line, stream=stream: self._connection.run(line, stdin=stream))  # type: ignore[misc]
 
+    @contextmanager
+    def _cleaned(self, artefacts: Sequence[Path]) -> Iterator[None]:
+        """Clean up behind what is done, also when it fails: then by one short try, whose own failure is not told."""
+        try:
+            yield
+        except BaseException:
+            with suppress(DeviceError, MeasurementError):
+                replace(self, retries=0, timeout_s=min(self.timeout_s, 30.0))._clean(artefacts)
+            raise
+        self._clean(artefacts)
+
     def _clean(self, artefacts: Sequence[Path]) -> None:
-        """Remove inputs, torn files and model files beyond `keep_bytes`."""
+        """Remove inputs and torn files; model files beyond `keep_bytes`, all of them where a binary timed them."""
         if self.runtime == "binary":
-            line = words(["rm", "-f", *dict.fromkeys(self._path(path) for path in artefacts)])
+            paths = dict.fromkeys(self._path(path) for path in artefacts)
+            line = words(["rm", "-f", *paths, *(f"{path}.part" for path in paths)])
             self._persistently(lambda: self._connection.run(line))
             return
 

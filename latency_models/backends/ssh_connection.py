@@ -29,6 +29,9 @@ _HOPELESS = (
 )
 """What ssh says when trying again would not help."""
 
+_MOST_SKIPPED = 1000
+"""Lines that a board's start-up files may print before the first answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -74,7 +77,7 @@ class Connection:
         """Start a command that answers requests; close the conversation when done."""
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the conversation
         process = subprocess.Popen(  # noqa: S603
-            [*self.arguments, kept(command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+            [*self.arguments, kept(f"echo; {command}")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
         )
         return Conversation(self, process, errors)
 
@@ -122,6 +125,7 @@ class Conversation:
             ConnectionLost: The board went away.
             TimedOut: No answer in time.
             OutOfMemory, UnsupportedOperator, RefusedFile: The board says so.
+            DeviceError: The board prints something, but no answer.
         """
         assert self._process.stdin is not None
         try:
@@ -129,7 +133,7 @@ class Conversation:
             self._process.stdin.flush()
         except OSError:
             raise self._ended() from None
-        answer: dict[str, Any] = json.loads(self._line())
+        answer = self._answer()
         if not answer.pop("ok"):
             file = answer["file"]
             known = (names or {}).get(file, file)
@@ -151,19 +155,38 @@ class Conversation:
             self._process.wait()
         self._errors.close()
 
-    def _line(self) -> bytes:
-        assert self._process.stdout is not None
+    def _answer(self) -> dict[str, Any]:
+        """Return the next line that is an answer; a board's start-up files may print others before it."""
         end = time.monotonic() + self._connection.timeout_s
+        skipped: list[str] = []
+        while len(skipped) < _MOST_SKIPPED:
+            line = self._line(end, skipped)
+            if (found := json_object(line)) is not None and "ok" in found:
+                return found
+            skipped += [line] if line.strip() else []
+        raise self._no_answer(skipped)
+
+    def _no_answer(self, skipped: Sequence[str]) -> DeviceError:
+        told = " ".join(" ".join(skipped).split())[-400:]
+        return DeviceError(
+            f"{self._connection.host} prints no answer of the timing script, only: {told}; see what its shell prints "
+            "at the start (.bashrc, .profile) and whether it runs commands"
+        )
+
+    def _line(self, end: float, skipped: Sequence[str]) -> str:
+        """Return the next line, which must come before `end`; `skipped` are those that were no answer."""
+        assert self._process.stdout is not None
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, end - time.monotonic()))
             if not ready:
                 raise TimedOut(f"{self._connection.host} gave no answer within {self._connection.timeout_s:g} s")
             arrived = os.read(self._process.stdout.fileno(), 1 << 16)
             if not arrived:
-                raise self._ended()
+                ended = self._ended()
+                raise self._no_answer(skipped) if skipped and self._process.returncode == 0 else ended
             self._buffer += arrived
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return line
+        return line.decode(errors="replace")
 
     def _ended(self) -> DeviceError:
         try:
@@ -179,6 +202,15 @@ class Conversation:
 def kept(command: str) -> str:
     """Return the command so that a shell outlives it: a killed process then shows as exit code 137, not as 255."""
     return f"{command}; exit $?"
+
+
+def json_object(line: str) -> dict[str, Any] | None:
+    """Return the JSON object that a line is; None where it is none."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def words(arguments: Sequence[str]) -> str:

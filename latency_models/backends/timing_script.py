@@ -332,6 +332,16 @@ def runner(path: str, threads: int) -> Run:
     return run
 
 
+def bind(cores: Sequence[int]) -> None:
+    """Bind this thread, and those it will start, to some cores; empty leaves it where it is."""
+    if cores:
+        try:
+            os.sched_setaffinity(0, cores)
+        except OSError as error:
+            allowed = sorted(os.sched_getaffinity(0))
+            raise SystemExit(f"cores {list(cores)} cannot be had, this board offers {allowed}: {error}") from error
+
+
 def failure_kind(error: BaseException) -> str:
     """Return "out_of_memory", "unsupported" or "refused" for what a runtime raised."""
     text = f"{type(error).__name__}: {error}".lower()
@@ -395,8 +405,7 @@ class Board:
         return {"removed": removed}
 
     def _open(self, request: dict[str, Any]) -> dict[str, Any]:
-        if request["cores"]:
-            os.sched_setaffinity(0, request["cores"])
+        bind(request["cores"])
         now = time.thread_time if request["clock"] == "thread_cpu" else time.perf_counter
 
         def visitor(path: str) -> Visitor:
@@ -421,6 +430,8 @@ class Board:
     def _outputs(self, request: dict[str, Any]) -> dict[str, Any]:
         import numpy as np
 
+        bind(request["cores"])
+
         def run() -> Any:
             session = open_session(request["file"], request["threads"])
             images, batch = np.load(request["input"]), request["batch"]
@@ -433,11 +444,13 @@ class Board:
         return {"npy": base64.b64encode(text.getvalue()).decode()}
 
     def _distribution(self, request: dict[str, Any]) -> dict[str, Any]:
+        bind(request["cores"])
         run = guarded(request["file"], lambda: runner(request["file"], request["threads"]))
         samples = visit(run, request["runs"], 20, time.perf_counter)
         return {"samples": [round(sample, 6) for sample in samples]}
 
     def _sustained(self, request: dict[str, Any]) -> dict[str, Any]:
+        bind(request["cores"])
         run = guarded(request["file"], lambda: runner(request["file"], request["threads"]))
         return sustained(run, request["seconds"])
 
@@ -483,21 +496,29 @@ def store(folder: Path, stream: IO[bytes]) -> None:
 # -- filling a table by hand
 
 
-def fill(folder: Path, *, visits: int = 9, group: int = 24) -> int:
-    """Time every file that FOLDER/table.csv lists and write one row for each visit; return the number of files.
+def fill(folder: Path, *, visits: int = 9, group: int = 24) -> tuple[int, int]:
+    """Time every file that FOLDER/table.csv lists and write one row for each visit.
 
-    Rows that hold a latency already are kept, so an interrupted fill goes on where it was.
+    Rows that hold a latency already are kept, so an interrupted fill goes on where it was. The row of a file that
+    the runtime refuses stays empty, and the reason is told on stderr.
+
+    Returns:
+        How many files were timed, and how many were refused.
     """
+    import onnxruntime  # noqa: F401 - without it every file would seem refused
+
     table = folder / "table.csv"
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     todo = [row["file"] for row in rows if not (row.get("latency_ms") or "").strip()]
+    num_timed = num_refused = 0
     for start in range(0, len(todo), group):
-        names = todo[start : start + group]
-        timed = _time_group([str(folder / name) for name in names], visits)
-        rows = [row for row in rows if row["file"] not in names]
-        for number, name in enumerate(names):
-            rows += [{"file": name, "latency_ms": f"{ms:.6f}", "origin": "measured"} for ms in timed[number]]
+        names = list(dict.fromkeys(todo[start : start + group]))
+        timed = _time_group(folder, names, visits)
+        num_timed, num_refused = num_timed + len(timed), num_refused + len(names) - len(timed)
+        rows = [row for row in rows if row["file"] not in timed]
+        for name, latencies in timed.items():
+            rows += [{"file": name, "latency_ms": f"{ms:.6f}", "origin": "measured"} for ms in latencies]
         part = table.with_suffix(".part")
         with part.open("w", newline="") as file:
             writer = csv.DictWriter(file, ["file", "latency_ms", "origin"], lineterminator="\n")
@@ -505,27 +526,40 @@ def fill(folder: Path, *, visits: int = 9, group: int = 24) -> int:
             for row in rows:
                 writer.writerow({key: row.get(key, "") for key in ("file", "latency_ms", "origin")})
         os.replace(part, table)  # noqa: PTH105
-        print(f"{min(start + group, len(todo))} of {len(todo)} files timed", file=sys.stderr, flush=True)
-    return len(todo)
+        print(f"{min(start + group, len(todo))} of {len(todo)} files done", file=sys.stderr, flush=True)
+    return num_timed, num_refused
 
 
-def _time_group(paths: Sequence[str], visits: int) -> list[list[float]]:
-    """Return for every file the smallest sample of each visit, in milliseconds of this thread's CPU time."""
+def _time_group(folder: Path, names: Sequence[str], visits: int) -> dict[str, list[float]]:
+    """Return the smallest sample of each visit, in milliseconds of this thread's CPU time, of files not refused."""
     now = time.thread_time
-    runs = [runner(path, 1) for path in paths]
 
-    def visitor(run: Run) -> Visitor:
+    def visitor(path: str) -> Visitor:
+        run = runner(path, 1)
         count = runs_of_visit(run, 8.0, 5, 200, now)
         return lambda: visit(run, count, 2, now)
 
-    visitors = [visitor(run) for run in runs]
+    opened: dict[str, Visitor] = {}
+    for name in names:
+        path = str(folder / name)
+        try:
+            opened[name] = guarded(path, functools.partial(visitor, path))
+        except Refusal as refusal:
+            print(f"{name} is left out ({refusal.answer['kind']}): {refusal}", file=sys.stderr, flush=True)
+    if not opened:
+        return {}
+    visitors = list(opened.values())
     reference = visitors[len(visitors) // 2]
     rounds, taken = take_rounds(
-        lambda order: one_round(visitors, reference, order, 10), len(paths), visits=visits, retries=visits, drift=0.03
+        lambda order: one_round(visitors, reference, order, 10),
+        len(visitors),
+        visits=visits,
+        retries=visits,
+        drift=0.03,
     )
     if 2 * len(rounds) < visits:
         raise SystemExit(f"the board is not steady: {taken - len(rounds)} of {taken} rounds strayed by over 3 %")
-    return [[min(samples[number]) for _, samples in rounds] for number in range(len(paths))]
+    return {name: [min(samples[number]) for _, samples in rounds] for number, name in enumerate(opened)}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -537,7 +571,9 @@ def main(arguments: Sequence[str]) -> None:
     elif len(arguments) == 2 and arguments[0] == "store":
         store(Path(arguments[1]), sys.stdin.buffer)
     elif len(arguments) == 2 and arguments[0] == "fill":
-        print(f"{fill(Path(arguments[1]))} files timed")
+        timed, refused = fill(Path(arguments[1]))
+        print(f"{timed} files timed" + (f", {refused} refused: their rows are still empty" if refused else ""))
+        raise SystemExit(1 if refused else 0)
     else:
         raise SystemExit(__doc__)
 

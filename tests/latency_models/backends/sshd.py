@@ -33,6 +33,8 @@ class Sshd:
         process: It, in the foreground.
         port: On 127.0.0.1.
         identity: Private key that it accepts.
+        noisy: Private key whose shell prints lines before it runs a command, as some .bashrc do.
+        mute: Private key whose shell prints a line and runs nothing.
         known_hosts: File that holds its host key.
         home: Folder for what a board keeps.
     """
@@ -40,6 +42,8 @@ class Sshd:
     process: subprocess.Popen
     port: int
     identity: Path
+    noisy: Path
+    mute: Path
     known_hosts: Path
     home: Path
 
@@ -90,11 +94,17 @@ def _descendants(root: int) -> list[int]:
 
 def start(folder: Path) -> Sshd:
     """Start a server whose files all lie in `folder`."""
-    for name in ("host", "user"):
+    for name in ("host", "user", "noisy", "mute"):
         subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True, capture_output=True
         )
-    (folder / "authorized").write_text((folder / "user.pub").read_text())
+    forced = {
+        "user": "",
+        "noisy": r"""command="echo script python files; echo '{1}'; eval \"$SSH_ORIGINAL_COMMAND\"" """,
+        "mute": 'command="echo closed for today" ',
+    }
+    keys = [shell + (folder / f"{name}.pub").read_text() for name, shell in forced.items()]
+    (folder / "authorized").write_text("".join(keys))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -126,4 +136,5 @@ def start(folder: Path) -> Sshd:
         except OSError:
             time.sleep(0.02)
     (folder / "home").mkdir()
-    return Sshd(process, port, folder / "user", folder / "known_hosts", folder / "home")
+    keys = (folder / name for name in ("user", "noisy", "mute"))
+    return Sshd(process, port, *keys, folder / "known_hosts", folder / "home")

@@ -1,6 +1,11 @@
 """A real small program behind the back end: what it prints becomes samples, how it fails becomes a kind of error."""
 
+import inspect
+import os
+import re
+import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -47,12 +52,13 @@ def test_every_latency_printed_is_a_sample_in_milliseconds(program, tmp_path):
     assert (first.clock, first.origin) == ("device", "measured")
 
 
-def test_an_emulator_gives_emulated_latencies(program, tmp_path):
+@pytest.mark.parametrize("origin", ["measured", "emulated", "estimated"])
+def test_latencies_carry_the_origin_that_the_program_has_and_its_own_clock(program, tmp_path, origin):
     from dataclasses import replace
 
     path = model(tmp_path, "a.onnx", "7")
-    (timing,) = replace(program, origin="emulated").measure([path], path)
-    assert timing.measurement().origin == "emulated"
+    (timing,) = replace(program, origin=origin).measure([path], path)
+    assert (timing.clock, timing.origin, timing.measurement().origin) == ("device", origin, origin)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +114,17 @@ def test_the_fingerprint_changes_with_the_program_and_its_version(program, tmp_p
 
 
 @pytest.mark.parametrize(
+    "change",
+    [{"unit": "ms"}, {"pattern": "run took (.*) us"}, {"origin": "emulated"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_changes_the_number_changes_the_fingerprint(program, change):
+    from dataclasses import replace
+
+    assert replace(program, **change).fingerprint() != program.fingerprint()
+
+
+@pytest.mark.parametrize(
     ("command", "pattern", "unit", "message"),
     [
         (("run",), "(x)", "ms", "command must have '{file}'"),
@@ -137,3 +154,41 @@ def test_the_documented_patterns_read_what_those_programs_print(pattern, unit, p
 
     assert pattern in (Command.__doc__ or "")
     assert read_latencies(printed, pattern, unit, file="m.onnx") == [pytest.approx(latency_ms)]
+
+
+def documented_examples():
+    """Return the run files that the docstring shows."""
+    text = inspect.cleandoc(Command.__doc__ or "")
+    blocks = re.findall(r"(?:^    .*\n)+", text.partition("Attributes:")[0], re.MULTILINE)
+    return [tomllib.loads(inspect.cleandoc(block)) for block in blocks]
+
+
+def test_the_documented_examples_are_commands_on_float32_files():
+    found = documented_examples()
+    assert [example["device"]["backend"]["command"][0] for example in found] == ["./bench.sh", "trtexec", "./ncnn.sh"]
+    for example in found:
+        backend = example["device"]["backend"]
+        assert backend.pop("type") == "command"
+        assert example["device"]["precisions"] == ["float32"]
+        assert Command(**backend).live
+
+
+def test_the_documented_script_for_a_phone_pushes_one_file_for_every_network(tmp_path):
+    (line,) = re.findall(r"`(rm -rf /tmp/m [^`]*)`", Command.__doc__ or "")
+    stand_ins = {
+        "onnx2tf": 'mkdir -p "$4" && touch "$4/$(basename "$2" .onnx)_float32.tflite"',
+        "adb": 'test "$1" = shell || test $# -eq 3 || exit 1\necho "$@"',
+    }
+    for name, text in stand_ins.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "bench.sh").write_text(" ".join(line.split()).replace("/tmp/m", str(tmp_path / "m")))
+    for network in ("a.onnx", "b.onnx"):
+        done = subprocess.run(
+            ["sh", str(tmp_path / "bench.sh"), network],
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0
+        assert f"{network.removesuffix('.onnx')}_float32.tflite" in done.stdout

@@ -1,7 +1,9 @@
 """Against a real sshd on loopback: what a board is asked, what it answers, and what becomes of every failure."""
 
+import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -13,7 +15,7 @@ import pytest
 
 from latency_models.backends.ssh import Ssh
 from latency_models.failures import ConnectionLost, OutOfMemory, RefusedFile, TimedOut, UnsupportedOperator
-from search_spaces.errors import DeviceError
+from search_spaces.errors import DeviceError, MeasurementError
 from tests.latency_models.backends.conftest import chain, immense, unsupported
 
 
@@ -196,9 +198,118 @@ def test_any_binary_on_the_board_can_time(ssh, models):
     assert {timing.clock for timing in timings} == {"device"}
 
 
-def test_a_key_that_is_not_accepted_is_an_error_at_once(board, ssh, tmp_path):
-    import subprocess
+@pytest.fixture
+def binary(ssh, tmp_path):
+    """Return a function that gives a board's program a text and returns the back end that times with it."""
 
+    def written(text, **options):
+        path = tmp_path / "bench"
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        fields = {"command": (str(path), "{file}"), "pattern": "took ([0-9]+) us", "unit": "us", "visits": 1}
+        return replace(ssh, runtime="binary", python="", folder=f"{ssh.folder}-binary", **fields | options)
+
+    return written
+
+
+def test_what_changes_a_binary_or_its_number_changes_the_fingerprint(binary):
+    known = binary("echo took 5 us")
+    found = known.fingerprint()
+    assert found["machine"] == os.uname().machine
+    assert found["program_sha256"] == hashlib.sha256(Path(known.command[0]).read_bytes()).hexdigest()[:16]
+    assert {"governor", "frequency_limits_mhz", "cpu"} <= set(found)
+    assert replace(known, unit="ms").fingerprint()["unit"] == "ms"
+    assert replace(known, pattern="(5)").fingerprint()["pattern"] == "(5)"
+    assert binary("echo took 6 us").fingerprint()["program_sha256"] != found["program_sha256"]
+    assert replace(known, command=("not-there", "{file}")).fingerprint()["program_sha256"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("echo 'NOT_IMPLEMENTED : Levitate(1)' >&2; exit 1", UnsupportedOperator, r"lacks what net64\.onnx needs"),
+        ("echo 'std::bad_alloc'; exit 134", OutOfMemory, r"net64\.onnx needs more memory"),
+        ("kill -9 $$", OutOfMemory, r"was killed on net64\.onnx"),
+        ("echo no such layer; exit 255", RefusedFile, r"refuses net64\.onnx: exit code 255: no such layer"),
+        ("echo nothing", RefusedFile, "printed no latency above 0"),
+    ],
+    ids=["operator", "allocation", "killed", "code of ssh itself", "no number"],
+)
+def test_failures_of_a_binary_are_told_apart_and_leave_nothing_behind(binary, models, text, error, message):
+    known = binary(text, backoff_s=3600.0)  # a failure taken for a lost connection would wait for an hour
+    with pytest.raises(error, match=message) as caught:
+        known.measure(models, models[0])
+    assert caught.value.file == "net64.onnx"
+    assert files_of(known) == []
+
+
+def test_a_binary_that_is_not_there_is_named(binary, models):
+    with pytest.raises(DeviceError, match=r"cannot run /no/bench: .*(not found|No such file)"):
+        binary("", command=("/no/bench", "{file}")).measure(models, models[0])
+
+
+def test_a_binary_leaves_neither_networks_nor_the_reference_behind(binary, models):
+    known = binary("echo took 5 us")
+    known.measure(models[:2], models[2])
+    assert files_of(known) == []
+
+
+def test_a_connection_cut_while_a_binary_runs_is_made_again(binary, models, tmp_path):
+    runs = tmp_path / "runs"
+    cut = f"test $(wc -l < {runs}) -ne 2 || {{ kill -9 $(ps -o ppid= -p $PPID); sleep 1; }}"
+    timings = binary(f"echo run >> {runs}\n{cut}\necho took 5 us").measure(models[:1], models[0])
+    assert len(runs.read_text().splitlines()) == 4  # reference, network, network again, reference
+    assert [timing.latency_ms for timing in timings] == [0.005]
+
+
+def test_groups_whose_reference_strays_even_the_second_time_are_refused(binary, models, tmp_path):
+    doubling = f"n=$(cat {tmp_path}/n || echo 1); echo $((2 * n)) > {tmp_path}/n; echo took $n us"
+    with pytest.raises(MeasurementError, match=r"strayed by more than 3 % in 2 of 2 groups, each timed again on"):
+        binary(doubling, group=1, drift=0.03).measure(models[:2], models[0])
+    assert (tmp_path / "n").read_text().strip() == str(2**12)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda ssh, file: ssh.measure([file], file),
+        lambda ssh, file: ssh.distribution(file, runs=5),
+        lambda ssh, file: ssh.sustained(file, seconds=0.1),
+        lambda ssh, file: ssh.outputs(file, np.zeros((1, 64), np.float32)),
+    ],
+    ids=["measure", "distribution", "sustained", "outputs"],
+)
+def test_every_verb_binds_the_board_to_the_cores_named(ssh, models, ask):
+    ask(replace(ssh, cores=tuple(sorted(os.sched_getaffinity(0))[:1])), models[0])
+    with pytest.raises(MeasurementError, match=r"cores \[1000\] cannot be had"):
+        ask(replace(ssh, cores=(1000,)), models[0])
+
+
+def test_inputs_do_not_stay_on_the_board_when_a_run_fails(ssh, tmp_path):
+    (tmp_path / "text.onnx").write_text("not a model")
+    with pytest.raises(RefusedFile):
+        ssh.outputs(tmp_path / "text.onnx", np.zeros((1, 64), np.float32))
+    assert not [path for path in files_of(ssh) if path.suffix == ".npy"]
+
+
+def test_lines_that_a_board_prints_at_the_start_are_skipped(board, ssh, models):
+    noisy = replace(ssh, identity=str(board.noisy), folder=f"{ssh.folder}-noisy")
+    assert noisy.fingerprint() == ssh.fingerprint()
+    assert len(noisy.measure(models[:1], models[0])) == 1
+
+
+def test_a_board_that_prints_no_answer_is_told_with_what_it_prints(board, ssh):
+    mute = replace(ssh, identity=str(board.mute))
+    with pytest.raises(DeviceError, match="runs no commands; it prints: closed for today"):
+        mute.fingerprint()
+    with (
+        mute._connection.serve("true") as conversation,
+        pytest.raises(DeviceError, match="prints no answer of the timing script, only: closed for today"),
+    ):
+        conversation.ask({"do": "facts"})
+
+
+def test_a_key_that_is_not_accepted_is_an_error_at_once(board, ssh, tmp_path):
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")], check=True)
     with pytest.raises(DeviceError, match=r"cannot be reached by ssh: .*Permission denied"):
         replace(ssh, identity=str(tmp_path / "other"), retries=9, backoff_s=60.0).fingerprint()
@@ -283,8 +394,6 @@ def test_options_that_cannot_work_are_refused(options, message):
 
 
 def test_a_table_carried_to_a_board_by_hand_is_filled_by_the_same_script(tmp_path):
-    import subprocess
-
     from latency_models.backends import timing_script
     from latency_models.backends.table import read_table
 
@@ -298,3 +407,25 @@ def test_a_table_carried_to_a_board_by_hand_is_filled_by_the_same_script(tmp_pat
     assert rows["net64.onnx"] == [(0.5, "measured")]
     if done.returncode == 0:
         assert len(rows["net32.onnx"]) >= 5
+
+
+def test_a_file_the_board_refuses_leaves_its_row_empty_and_the_others_filled(tmp_path):
+    from latency_models.backends import timing_script
+    from latency_models.backends.table import read_table
+
+    chain(tmp_path / "fits.onnx", side=32)
+    unsupported(tmp_path / "strange.onnx")
+    (tmp_path / "table.csv").write_text("file,latency_ms,origin\nstrange.onnx,,tabulated\nfits.onnx,,tabulated\n")
+    for _ in range(3):  # rounds on a busy machine may stray
+        done = subprocess.run(
+            [sys.executable, timing_script.__file__, "fill", str(tmp_path)], capture_output=True, text=True
+        )
+        if "not steady" not in done.stderr:
+            break
+    else:
+        pytest.skip("this machine is too busy for a steady reference")
+    assert done.returncode == 1
+    assert "strange.onnx is left out (unsupported): " in done.stderr
+    assert "1 files timed, 1 refused" in done.stdout
+    assert list(read_table(tmp_path / "table.csv")) == ["fits.onnx"]
+    assert "strange.onnx,," in (tmp_path / "table.csv").read_text()
