@@ -14,6 +14,7 @@ logs back to their last whole line.
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -53,19 +54,19 @@ class EventLog:
         """Read a log, after cutting it back to its last whole line.
 
         Raises:
-            RunError: A line before the last is no JSON object: the file was damaged by something else than a kill.
+            RunError: A whole line is no event, a JSON object with a string "event": the file was damaged by something
+                else than a kill, which tears the last line only.
         """
         cut_torn_line(path)
         events = []
         if path.exists():
             for number, line in enumerate(path.read_bytes().splitlines(), start=1):
                 try:
-                    event = json.loads(line)
-                except ValueError as error:
+                    events.append(_event(line))
+                except (ValueError, TypeError) as error:
                     raise RunError(
                         f"{path} line {number} is damaged ({error}); restore it from a backup, or start another run"
                     ) from error
-                events.append(event)
         return cls(path, events)
 
     def append(self, event: Event) -> None:
@@ -126,6 +127,18 @@ class RunDirectory:
     def journal(self) -> Path:
         """Optuna's journal."""
         return self.path / "study.journal"
+
+    @property
+    def identity(self) -> str:
+        """Return a name that tells this run from all others, for databases that hold several.
+
+        The directory's name and a digest of the machine, where the directory lies on it, and its configuration: equal
+        in every session of one directory. A directory that was moved or copied is another run to a database; as the
+        event log is the truth, what it holds is told there anew, and the study of the old place stays behind.
+        """
+        place = self.path.resolve()
+        record = json.dumps([platform.node(), str(place), read_json(place / "config.json")], sort_keys=True)
+        return f"{place.name}-{hashlib.sha256(record.encode()).hexdigest()[:12]}"
 
     def folder(self, *parts: str) -> Path:
         """Return a folder of the run, made if it is not there."""
@@ -209,6 +222,13 @@ def cut_torn_line(path: Path) -> int:
             file.truncate(keep)
             os.fsync(file.fileno())
     return len(data) - keep
+
+
+def _event(line: bytes) -> Event:
+    event = json.loads(line)
+    if not (isinstance(event, dict) and isinstance(event.get("event"), str)):
+        raise TypeError(f'expected an object that names its kind of event under "event", got {repr(event)[:60]}')
+    return event
 
 
 def _take_lock(path: Path) -> IO[str]:

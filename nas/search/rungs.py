@@ -2,7 +2,8 @@
 
 Optuna's pruners decide by one objective and `report` refuses two, so the rule is ours: synchronous successive halving
 (Jamieson and Talwalkar 2016, arXiv:1502.07943) where "better" is the nondominated rank of metric and latency, ties
-broken by crowding. Only feasible candidates get here, so feasibility needs no rank of its own.
+broken by crowding. Only feasible candidates whose training succeeded get here, so neither feasibility nor failure
+needs a rank of its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,8 +39,9 @@ def promoted(batch: Sequence[str], results: Mapping[str, tuple[float, float]], *
     """Return which keys of `batch` climb, in their order.
 
     Args:
-        batch: Keys that have finished a rung.
-        results: (metric, latency) on that rung of every key that ever finished it, those of `batch` among them.
+        batch: Keys that have finished a rung; those whose training failed are left out.
+        results: (metric, latency) on that rung of every key that ever finished it, those of `batch` among them. A
+            failed training has no metric and is left out: ranked with any, the cheapest of them would not be dominated.
         keep: Share of all of them that climbs.
     """
     keys = list(results)

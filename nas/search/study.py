@@ -20,8 +20,6 @@ import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from nas.protocols import Progress, quiet
@@ -30,6 +28,7 @@ from nas.search.objectives import Costs, RowCosts
 from nas.search.pareto import front_order
 from nas.search.rungs import Rungs, promoted
 from nas.search.sampler import FeasibleRandomSampler, GuidedSampler
+from nas.search.storage import check_url, open_study, storage_errors
 from search_spaces.architecture import Architecture
 from search_spaces.measurement import Measurement
 from search_spaces.space import Option, Rows, SearchSpace, row
@@ -50,7 +49,8 @@ class SearchOptions:
         sampler: "guided" is ours; "tpe" and "nsga2" are Optuna's; "random" draws feasible networks.
         startup: Networks trained before the guided sampler's model takes over.
         rungs: Training lengths and promotion.
-        storage: Any Optuna storage URL; empty for a journal file in the run directory.
+        storage: Any Optuna storage URL; empty for a journal file in the run directory. Runs may share a database:
+            each has a study named by `RunDirectory.identity`.
         control: Whether a random search of as many networks is run too, to compare with.
     """
 
@@ -68,6 +68,8 @@ class SearchOptions:
         for name in ("trials", "batch", "startup"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.storage:
+            check_url(self.storage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,15 +203,20 @@ class _Loop:
         self._rng = np.random.default_rng([seed, 2])
         self._architectures: dict[str, Architecture] = {}
         self._items: dict[str, Event] = {}  # key -> item of its batch
-        self._results: list[dict[str, tuple[float, float]]] = [{} for _ in options.rungs.epochs]
+        self._results: list[dict[str, tuple[float, float]]] = [{} for _ in options.rungs.epochs]  # without failed ones
         self._started: set[tuple[str, int]] = set()
+        self._done: set[tuple[str, int]] = set()
         self._finished: dict[str, list[Event]] = {}
         self._batches: list[list[str]] = []
         self._told: dict[str, int] = {}  # key -> number of the running trial to tell
         self._before = 0.0
         self._start = time.monotonic()
         self._replay()
-        self._study = self._open_study()
+        self._study = open_study(
+            options.storage, name=run.identity, journal=run.journal, sampler=self._sampler(), known=self._items
+        )
+        with storage_errors(options.storage):
+            self._catch_up()
 
     # -- the loop
 
@@ -218,7 +225,8 @@ class _Loop:
         if self._batches:
             self._train_batch(self._batches[-1])
         while len(self._items) < self._options.trials and not exhausted and not self._deadline():
-            batch = self._propose()
+            with storage_errors(self._options.storage):
+                batch = self._propose()
             exhausted = not batch
             if batch:
                 self._train_batch(batch)
@@ -237,7 +245,7 @@ class _Loop:
         """Train a batch rung by rung; what the log holds already is not trained again."""
         members: Sequence[str] = batch
         for rung, epochs in enumerate(self._options.rungs.epochs):
-            todo = [key for key in members if key not in self._results[rung]]
+            todo = [key for key in members if (key, rung) not in self._done]
             if todo and self._deadline():
                 break
             for key in todo:
@@ -251,9 +259,10 @@ class _Loop:
             if not members:
                 break
             members = promoted(members, self._results[rung], keep=self._options.rungs.keep)
-        for key in batch:
-            if self._finished.get(key):
-                self._tell(key)
+        with storage_errors(self._options.storage):
+            for key in batch:
+                if self._finished.get(key):
+                    self._tell(key)
 
     def _finish(self, trained: Trained, rung: int) -> None:
         event = self._append(
@@ -271,7 +280,9 @@ class _Loop:
     def _take_result(self, event: Event) -> None:
         key, rung = event["key"], event["rung"]
         self._finished.setdefault(key, []).append(event)
-        self._results[rung][key] = (float(event["metric"]["value"]), float(self._items[key]["objective"]))
+        self._done.add((key, rung))
+        if not event["failed"]:  # its metric is none, and it would diverge again
+            self._results[rung][key] = (float(event["metric"]["value"]), float(self._items[key]["objective"]))
 
     # -- proposals
 
@@ -348,27 +359,16 @@ class _Loop:
 
     # -- Optuna's view of the log
 
-    def _open_study(self) -> optuna.Study:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage: BaseStorage | str = self._options.storage or JournalStorage(JournalFileBackend(str(self._run.journal)))
-        study = optuna.create_study(
-            storage=storage,
-            study_name=self._run.path.name,
-            directions=["maximize", "minimize"],
-            sampler=self._sampler(),
-            load_if_exists=True,
-        )
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            study.tell(trial.number, state=TrialState.FAIL)
-        known = {
-            trial.user_attrs.get("key") for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        }
-        self._study = study
+    def _catch_up(self) -> None:
+        """Give up what an interrupted session left running, and tell the study what the log holds besides."""
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self._study.tell(trial.number, state=TrialState.FAIL)
+        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        known = {trial.user_attrs.get("key") for trial in complete}
         unfinished = set(self._batches[-1]) if self._batches else set()
         for key in self._items:
             if self._finished.get(key) and key not in known and key not in unfinished:
                 self._tell(key)
-        return study
 
     def _sampler(self) -> BaseSampler:
         seed, name = self._seed, self._options.sampler

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,31 @@ def test_damage_before_the_end_is_refused_with_its_line(tmp_path):
     path.write_bytes(b'{"event":"a"}\nnonsense\n{"event":"b"}\n')
     with pytest.raises(RunError, match=r"log.jsonl line 2 is damaged"):
         EventLog.open(path)
+
+
+@pytest.mark.parametrize("line", [b"5", b"null", b"[]", b'{"key":"a"}', b'{"event":1}'])
+@pytest.mark.parametrize("last", [False, True], ids=["middle", "last"])
+def test_a_whole_line_that_is_no_event_is_refused_with_its_line(tmp_path, line, last):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"event":"a"}\n' + line + b"\n" + (b"" if last else b'{"event":"b"}\n'))
+    with pytest.raises(RunError, match=r'log.jsonl line 2 is damaged .*under "event", got .*restore it'):
+        EventLog.open(path)
+
+
+def identity(path, config):
+    with RunDirectory.open(path, config) as run:
+        return run.identity
+
+
+def test_identity_is_that_of_one_directory_and_configuration(tmp_path, monkeypatch):
+    here = identity(tmp_path / "a" / "demo", {"seed": 0})
+    assert here.startswith("demo-")
+    assert identity(tmp_path / "b" / "demo", {"seed": 0}) != here
+    monkeypatch.chdir(tmp_path / "a")
+    assert identity(Path("demo"), {"seed": 0}) == here
+    (tmp_path / "a" / "demo").rename(tmp_path / "a" / "old")
+    assert identity(tmp_path / "a" / "demo", {"seed": 1}) != here
+    assert identity(tmp_path / "a" / "old", {"seed": 0}) != here
 
 
 def test_a_directory_of_another_configuration_is_refused(tmp_path):

@@ -1,7 +1,9 @@
+import logging
 import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -48,6 +50,12 @@ def counts(path):
     return started, finished
 
 
+def journal_study(path):
+    """The only study of a run's journal."""
+    backend = optuna.storages.journal.JournalFileBackend(str(path / "study.journal"))
+    return optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(backend))
+
+
 @pytest.mark.parametrize("sampler", ["guided", "tpe", "nsga2", "random"])
 def test_every_trained_network_is_new_and_feasible(tmp_path, costs, feasible, sampler):
     result = run_search(tmp_path, costs, feasible, sampler=sampler)
@@ -68,12 +76,7 @@ def test_infeasible_proposals_are_told_with_their_constraint_and_never_trained(t
     assert result.skipped
     assert not {item["key"] for item in result.skipped} & set(trained)
     assert all(max(item["excess"].values()) > 0 for item in result.skipped)
-    study = optuna.load_study(
-        study_name=tmp_path.name,
-        storage=optuna.storages.JournalStorage(
-            optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.journal"))
-        ),
-    )
+    study = journal_study(tmp_path)
     broken = [trial for trial in study.trials if any(value > 0 for value in trial.constraints.values())]
     assert len(broken) == len(result.skipped)
     assert all(trial.values[0] == 0.0 for trial in broken)
@@ -144,13 +147,28 @@ def test_journal_cut_inside_a_trial_is_told_again_from_the_log(tmp_path, costs, 
         journal.write_bytes(data[:cut])
         again = run_search(tmp_path, costs, feasible)
         assert [entry.key for entry in again.entries] == [entry.key for entry in whole.entries]
-        study = optuna.load_study(
-            study_name=tmp_path.name,
-            storage=optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal))),
-        )
+        study = journal_study(tmp_path)
         complete = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
         assert {trial.user_attrs["key"] for trial in complete} >= {entry.key for entry in whole.entries}
         assert not any(trial.state == optuna.trial.TrialState.RUNNING for trial in study.trials)
+
+
+@pytest.mark.parametrize("damage", [b"nonsense\n", b"5\n", b"\xff\n"], ids=["text", "number", "bytes"])
+def test_damaged_journal_is_set_aside_and_rebuilt_from_the_log(tmp_path, costs, feasible, damage, caplog):
+    small = {"trials": 6, "batch": 3, "startup": 6}
+    whole = run_search(tmp_path, costs, feasible, **small)
+    journal = tmp_path / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[len(lines) // 2] = damage
+    journal.write_bytes(b"".join(lines))
+    with caplog.at_level(logging.WARNING, logger="nas"):
+        again = run_search(tmp_path, costs, feasible, **small)
+    assert [entry.key for entry in again.entries] == [entry.key for entry in whole.entries]
+    assert (tmp_path / "study.journal.damaged").read_bytes() == b"".join(lines)
+    assert {trial.user_attrs["key"] for trial in journal_study(tmp_path).trials} == {e.key for e in whole.entries}
+    (record,) = caplog.records
+    assert "study.journal is damaged" in record.getMessage()
+    assert "it is now study.journal.damaged, and the study is rebuilt from the event log" in record.getMessage()
 
 
 def test_time_that_is_up_ends_the_search_with_what_is_there(tmp_path, costs, feasible):
@@ -180,6 +198,40 @@ def test_failed_training_is_kept_out_of_the_front(tmp_path, costs, feasible):
     failed = [entry for entry in result.entries if entry.failed]
     assert failed
     assert not {entry.key for entry in failed} & {entry.key for entry in result.front()}
+
+
+def test_diverged_network_takes_no_place_on_a_higher_rung(tmp_path, costs, feasible):
+    """The cheapest of each batch diverges: with a metric of 0 it is dominated by nothing."""
+    trainings = []
+
+    def cheapest_diverges(work):
+        work = list(work)
+        trainings.extend((item.key, item.rung) for item in work)
+        cheapest = min(work, key=lambda item: costs.of([item.architecture]).objective[0])
+        for trained in simulated.train(work):
+            lost = trained.key == cheapest.key and cheapest.rung == 0
+            none = replace(trained.metric, value=0.0)
+            yield replace(trained, metric=none, failed="loss is not finite") if lost else trained
+
+    result = run_search(tmp_path, costs, feasible, cheapest_diverges)
+    failed = {entry.key for entry in result.entries if entry.failed}
+    assert len(failed) == 5
+    assert not failed & {key for key, rung in trainings if rung > 0}
+    assert any(rung == 2 for _, rung in trainings)
+
+
+def test_batch_in_which_every_training_diverges_is_trained_once(tmp_path, costs, feasible):
+    trainings = []
+
+    def diverges(work):
+        trainings.extend((item.key, item.rung) for item in work)
+        for trained in simulated.train(work):
+            yield replace(trained, failed="loss is not finite")
+
+    for _ in range(2):
+        result = run_search(tmp_path, costs, feasible, diverges, trials=4)
+    assert sorted(trainings) == sorted((entry.key, 0) for entry in result.entries)
+    assert result.front() == ()
 
 
 def test_guided_search_finds_more_than_random_and_tpe(tmp_path, costs, feasible):
