@@ -64,7 +64,7 @@ class Roofline:
         estimated = raw.predict([sample.workload for sample in samples]).mean_ms
         errors = np.log([sample.latency_ms for sample in samples]) - np.log(estimated)
         factor = float(np.exp(errors.mean()))
-        if len(errors) < _LEAST_RESIDUALS:
+        if len(errors) < 2:
             return replace(raw, factor=factor)
         left_out = (errors - errors.mean()) * len(errors) / (len(errors) - 1)
         return replace(raw, factor=factor, left_out=np.expm1(left_out))
@@ -78,7 +78,7 @@ class RooflineLatency:
         model: The device's rates.
         factor: Measured over estimated latency.
         left_out: Relative error, (true - predicted) / predicted, of every sample by a factor fitted without it; empty
-            with fewer than five samples.
+            with fewer than two samples. Intervals come from them where there are five or more.
     """
 
     model: Roofline
@@ -123,7 +123,7 @@ class RooflineLatency:
         return 1e-3 * m.launch_us + max(compute, elements * m.bytes_per_element / (1e6 * m.gbytes_per_s))
 
     def _residuals(self) -> Array:
-        if len(self.left_out):
+        if len(self.left_out) >= _LEAST_RESIDUALS:
             return np.sort(self.left_out)
         spread = self.model.scale_spread if self.factor == 1.0 else self.model.shape_spread
         return np.asarray(np.expm1(spread * norm.ppf(np.arange(1, 200) / 200)))

@@ -45,6 +45,7 @@ from nas.search.study import SearchOptions
 from nas.train.options import TrainOptions
 from search_spaces.errors import ConfigError, NasError, PluginError, near_matches
 from search_spaces.mixed import MixedSpace
+from search_spaces.precision import Precision
 from search_spaces.registry import Registry
 from search_spaces.space import SEARCH_SPACES, SearchSpace
 
@@ -121,6 +122,26 @@ class RunConfig:
                 f"budget.latency_ms is {self.budget.latency_ms:g}, but nothing times the device {self.device.name} "
                 "(its backend is of type memory): limit budget.macs instead"
             )
+        self._check_precision()
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """What a delivered file may compute in: what the budget asks for, of what the device runs."""
+        return self.device.precisions if self.budget.precision == "best" else (self.budget.precision,)
+
+    def _check_precision(self) -> None:
+        wanted, named = self.budget.precision, {STAGES.name_of(type(gated.stage)) for gated in self.stages}
+        if not set(self.precisions) <= set(self.device.precisions):
+            raise ConfigError(
+                f"budget.precision is {wanted}, but the device {self.device.name} runs "
+                f"{' and '.join(self.device.precisions)} only"
+            )
+        if "float32" not in self.precisions and self.stages and "quantize" not in named:
+            raise ConfigError("only int8 files may ship (budget.precision, device.precisions): add a stage quantize")
+        if "int8" not in self.precisions and "quantize" in named:
+            raise ConfigError(
+                "only float32 files may ship (budget.precision, device.precisions): leave the stage quantize out"
+            )
 
 
 def load_config(path: Path, *, plugins: tuple[str, ...] = ()) -> RunConfig:
@@ -189,6 +210,17 @@ def restore(description: Table) -> RunConfig:
     config = _Reader(Path()).read(RunConfig, description, "")
     assert isinstance(config, RunConfig)
     return config
+
+
+def restore_space(description: Table) -> SearchSpace:
+    """Return the space that `describe` described; its plug-in file must have been imported.
+
+    Raises:
+        ConfigError: A field is unknown, missing or wrong.
+        PluginError: No space of that `type` is registered.
+    """
+    space: SearchSpace = _Reader(Path()).read(SearchSpace, description, "space")  # type: ignore[assignment]  # read so
+    return space
 
 
 def describe(value: object) -> Any:  # Any: JSON values
@@ -273,8 +305,9 @@ class _Reader:
         try:
             file = device_file(str(value["base"]), self.base)
         except ConfigError as error:
-            if measured and (described := Profile.load(measured[-1]).description):
-                return {**described, **own}
+            for path in reversed(measured):
+                if described := Profile.load(path).description:
+                    return {**described, **own}
             raise ConfigError(f"{place}.base: {error}") from None
         return {**_read_toml(file, "the device file"), **own}
 

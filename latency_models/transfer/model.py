@@ -10,7 +10,7 @@ import numpy as np
 from latency_models.additive import check_samples
 from latency_models.device import Device
 from latency_models.prediction import LATENCY_MODELS, PREDICTORS, Array, Prediction, Predictor, Sample, read_predictor
-from latency_models.profile import Profile
+from latency_models.profile import Profile, default_folder, profiles_of
 from latency_models.ridge_compact import check_schema
 from latency_models.timed_range import TimedRange, timed_range
 from latency_models.transfer.few_shot import FewShotFit, FewShotOptions, fit_device, forecast
@@ -18,7 +18,7 @@ from latency_models.transfer.forecast import refit_factor
 from latency_models.transfer.population import Population
 from latency_models.transfer.priors import prior_table
 from latency_models.transfer.workloads import OperatorCounts, WorkloadInputs, count_operators, inputs_of
-from search_spaces.errors import DeviceError
+from search_spaces.errors import DeviceError, near_matches
 from search_spaces.precision import Precision
 from search_spaces.workload import Workload
 
@@ -35,8 +35,9 @@ class Transfer:
     0.01, so an empty `sources` is a sensible default. Settings are weighed by their evidence on the target's samples.
 
     Attributes:
-        sources: Profile files of other devices (`latency_models.profile`), measured in the same precision; their
-            models' predictions become features, and count only as far as they explain the target's samples.
+        sources: Other devices, measured in the same precision: names of devices that were added (the newest profile
+            of that name counts) or profile files (`latency_models.profile`). Their models' predictions become
+            features, and count only as far as they explain the target's samples.
         priors: Shipped tables of public devices used in the same way, such as "fbnet.raspi4" (`transfer.priors`).
         options: Settings that are averaged over.
         population: The imaginary devices.
@@ -54,13 +55,13 @@ class Transfer:
 
         Raises:
             MeasurementError: Too few samples, or samples of several origins.
-            DeviceError: A source profile that cannot be read or holds too few networks in this precision, or an
-                unknown prior.
+            DeviceError: A source that is not known, is the target itself, cannot be read or holds too few networks in
+                this precision, or an unknown prior.
         """
         check_samples(device, samples, least=self.min_samples)
         workloads = [sample.workload for sample in samples]
         sources = (
-            *(self._source(device, Path(path), _precision(workloads[0])) for path in self.sources),
+            *(self._source(device, named, _precision(workloads[0])) for named in self.sources),
             *map(self._prior, self.priors),
         )
         return _fitted(
@@ -72,8 +73,11 @@ class Transfer:
             model=self,
         )
 
-    def _source(self, device: Device, path: Path, precision: Precision) -> Predictor:
+    def _source(self, device: Device, named: str, precision: Precision) -> Predictor:
         """Return the model of another device, fitted to its profile without sources of its own."""
+        if named == device.name:
+            raise DeviceError(f"sources name {named!r}, the device that is fitted: its own networks are no source")
+        path = _source_file(named)
         samples = Profile.load(path).samples(precision, device.plan)
         if len(samples) < self.min_samples:
             raise DeviceError(
@@ -186,6 +190,21 @@ def _fitted(
         fit=fit_device(features, latency_ms, model.options),
         timed=timed,
     )
+
+
+def _source_file(named: str) -> Path:
+    """Return the newest profile of the added device of that name, else the file of that name."""
+    folder = default_folder()
+    if found := profiles_of(folder, named):
+        return found[-1]
+    path = Path(named)
+    if not path.is_file() and path.suffix != ".json":
+        known = {file.name.rsplit(".", 3)[0] for file in folder.glob("*.json")}
+        raise DeviceError(
+            f"sources name {named!r}, neither a device that was added nor the file of a profile; "
+            f"{near_matches(named, known)}"
+        )
+    return path
 
 
 def _precision(workload: Workload) -> Precision:

@@ -37,11 +37,18 @@ def add(
     ] = "",
     pattern: Annotated[str, typer.Option("--pattern", help="Regular expression whose group is the latency.")] = "",
     unit: Annotated[str, typer.Option("--unit", help="Of what the program prints: ms, us, ns or s.")] = "ms",
-    threads: Annotated[int, typer.Option("--threads", help="Threads of one inference.")] = 1,
-    networks: Annotated[int, typer.Option("--networks", help="Networks to time.")] = 100,
-    blocks: Annotated[int, typer.Option("--blocks", help="Single blocks to time, for --model lookup.")] = 0,
-    model: Annotated[str, typer.Option("--model", help="Latency model; see `nas list latency-models`.")] = "additive",
-    more: Annotated[int, typer.Option("--more", help="Time so many of the suggested networks too.")] = 0,
+    threads: Annotated[int | None, typer.Option("--threads", help="Threads of one inference; 1 if not given.")] = None,
+    networks: Annotated[int | None, typer.Option("--networks", help="Networks to time; 100 if not given.")] = None,
+    blocks: Annotated[
+        int | None, typer.Option("--blocks", help="Single blocks to time, for --model lookup; 0 if not given.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Latency model, see `nas list latency-models`; additive if not given."),
+    ] = None,
+    more: Annotated[
+        int, typer.Option("--more", help="Time so many of the suggested networks too; not with --table.")
+    ] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     plugin: Plugins = None,
 ) -> None:
@@ -117,7 +124,17 @@ def probe(
     config: Annotated[
         Path | None, typer.Argument(help="The run file (TOML); without one the default space is probed.")
     ] = None,
-    networks: Annotated[int, typer.Option("--networks", help="Networks to time, where there is no run file.")] = 100,
+    networks: Annotated[
+        int | None, typer.Option("--networks", help="Networks to time, where there is no run file; 100 if not given.")
+    ] = None,
+    opset: Annotated[
+        int | None,
+        typer.Option("--opset", help="Newest ONNX opset of the board's runtime, without a run file; 18 if not given."),
+    ] = None,
+    ir_version: Annotated[
+        int | None,
+        typer.Option("--ir-version", help="Newest ONNX IR version it opens, without a run file; 8 if not given."),
+    ] = None,
     run_dir: RunDir = None,
     plugin: Plugins = None,
 ) -> None:
@@ -126,10 +143,18 @@ def probe(
     from nas.config import load_config
     from nas.pipeline.adding import write_default_probes
     from nas.pipeline.parts import write_probe_set
+    from search_spaces.errors import ConfigError
 
+    flags = {"networks": networks, "opset": opset, "ir_version": ir_version}
+    given = {name: value for name, value in flags.items() if value is not None}
+    if config is not None and given:
+        raise ConfigError(
+            f"--{next(iter(given)).replace('_', '-')} is given beside a run file: networks stand there as [probe], "
+            "opset and ir_version as [device]; write it there and leave the flag out"
+        )
     with bars() as progress:
         if config is None:
-            count = write_default_probes(networks, out, progress=progress)
+            count = write_default_probes(out, **given, progress=progress)
         else:
             loaded = load_config(config, plugins=tuple(plugin or ()))
             count = write_probe_set(loaded, run_folder(config, run_dir), out, progress=progress)

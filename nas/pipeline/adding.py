@@ -13,6 +13,7 @@ from latency_models.backends.ssh import Ssh
 from latency_models.backends.table import Table
 from latency_models.device import Device
 from latency_models.graph import GraphInput
+from latency_models.graph.emitter import Emitter
 from latency_models.prediction import LATENCY_MODELS, LatencyModel
 from latency_models.probe import ProbeOptions
 from latency_models.timing import Backend
@@ -23,6 +24,7 @@ from nas.pipeline.setup import fit_space, load_run_task
 from nas.protocols import Progress, quiet
 from search_spaces.errors import ConfigError
 from search_spaces.mixed import MixedSpace
+from search_spaces.registry import load_plugin_file
 from search_spaces.space import SearchSpace
 
 
@@ -44,10 +46,10 @@ class Named:
         command: A program that prints latencies, as a line of words.
         pattern: Regular expression for what it prints.
         unit: Of what it prints.
-        threads: Of one inference.
-        networks: Networks to time.
-        blocks: Single blocks to time.
-        model: Name of a latency model.
+        threads: Of one inference; 1 where nothing is said.
+        networks: Networks to time; 100 where nothing is said.
+        blocks: Single blocks to time; none where nothing is said.
+        model: Name of a latency model; additive where nothing is said.
         plugins: Python files with plug-ins.
     """
 
@@ -64,10 +66,10 @@ class Named:
     command: str = ""
     pattern: str = ""
     unit: str = "ms"
-    threads: int = 1
-    networks: int = 100
-    blocks: int = 0
-    model: str = "additive"
+    threads: int | None = None
+    networks: int | None = None
+    blocks: int | None = None
+    model: str | None = None
     plugins: tuple[str, ...] = ()
 
     def backend(self) -> Backend | None:
@@ -91,7 +93,7 @@ class Named:
             host_keys="accept-new" if self.accept_new_key else "known",
             python=self.python,
             wheels=str(self.wheels.resolve()) if self.wheels else "",
-            threads=self.threads,
+            threads=1 if self.threads is None else self.threads,
         )
 
     def _table(self) -> Table:
@@ -122,8 +124,11 @@ class Told:
         source = "timed now" if added.fitted.measured_now else "read from what was measured before"
         lines.append(f"{len(profile.networks)} files {source}, {profile.seconds:.1f} s; {added.seconds:.1f} s in all")
         lines += [known.sentence() for known in added.accuracy]
-        lines.append("networks to time next, if more are wanted (--more N):")
-        lines += [f"  {item.architecture.key}  {item.predicted}; {item.reason}" for item in added.suggestions]
+        option = " (--more N)" if added.fitted.device.backend.live else ""
+        lines.append(f"networks to time next, if more are wanted{option}:")
+        lines += [
+            f"  {item.architecture.key}  {item.precision} {item.predicted}; {item.reason}" for item in added.suggestions
+        ]
         lines.append(f"kept in {added.path}; in a run file: [device] base = {json.dumps(profile.device)}")
         return "\n".join(lines)
 
@@ -140,6 +145,7 @@ class Told:
                     {
                         "key": item.architecture.key,
                         "architecture": item.architecture.to_dict(),
+                        "precision": item.precision,
                         "predicted": item.predicted.to_dict(),
                         "reason": item.reason,
                     }
@@ -158,9 +164,11 @@ def add_named(asked: Named, *, store: Path, more: int = 0, progress: Progress = 
         ConfigError: The flags contradict each other, or the run file is wrong.
         DeviceError: As `add_device`.
     """
-    if asked.config is not None and (asked.networks, asked.blocks, asked.model) != (100, 0, "additive"):
+    given = [name for name in ("networks", "blocks", "model", "threads") if getattr(asked, name) is not None]
+    if asked.config is not None and given:
         raise ConfigError(
-            "--networks, --blocks and --model stand in the run file as [probe] and [latency]; give no flags"
+            f"--{given[0]} is given beside --config: networks and blocks stand in the run file as [probe], the model "
+            "as [latency], threads in the backend of [device]; write it there and leave the flag out"
         )
     with tempfile.TemporaryDirectory() as scratch:
         device, model, space, graph_input, options = _of_run(asked, Path(scratch)) if asked.config else _default(asked)
@@ -171,9 +179,26 @@ def add_named(asked: Named, *, store: Path, more: int = 0, progress: Progress = 
     return Told(added=added)
 
 
-def write_default_probes(networks: int, out: Path, *, progress: Progress = quiet) -> int:
-    """Write the probe set of the default space; return the number of files."""
-    device = Device(name="probes", backend=Table(path=str(out / "table.csv")))
+def write_default_probes(
+    out: Path, *, networks: int = 100, opset: int = 18, ir_version: int = 8, progress: Progress = quiet
+) -> int:
+    """Write the probe set of the default space; return the number of files.
+
+    Args:
+        out: Folder for the files.
+        networks: How many networks.
+        opset: ONNX opset of the files, no newer than the board's runtime opens.
+        ir_version: ONNX IR version of the files, likewise.
+        progress: Told how far it is.
+
+    Raises:
+        ConfigError: No file can have these versions.
+    """
+    try:
+        Emitter(opset=opset, ir_version=ir_version)
+    except ValueError as error:
+        raise ConfigError(f"--opset {opset} with --ir-version {ir_version}: {error}") from error
+    device = Device(name="probes", backend=Table(path=str(out / "table.csv")), opset=opset, ir_version=ir_version)
     return write_probes(device, MixedSpace(), GraphInput(), ProbeOptions(networks=networks), out, progress=progress)
 
 
@@ -181,13 +206,15 @@ Parts = tuple[Device, LatencyModel, SearchSpace, GraphInput, ProbeOptions]
 
 
 def _default(asked: Named) -> Parts:
-    backend = asked.backend() or Local(threads=asked.threads)
+    for plugin in asked.plugins:
+        load_plugin_file(plugin)
+    backend = asked.backend() or Local(threads=1 if asked.threads is None else asked.threads)
     return (
         Device(name=asked.name, backend=backend),
-        LATENCY_MODELS.get(asked.model)(),
+        LATENCY_MODELS.get("additive" if asked.model is None else asked.model)(),
         MixedSpace(),
         GraphInput(),
-        ProbeOptions(networks=asked.networks, blocks=asked.blocks),
+        ProbeOptions(networks=100 if asked.networks is None else asked.networks, blocks=asked.blocks or 0),
     )
 
 

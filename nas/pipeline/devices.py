@@ -19,10 +19,11 @@ from latency_models.profile import Profile, profile_path
 from latency_models.sessions import choose_anchors, probe, time_networks
 from nas.config import describe
 from nas.pipeline.next_networks import Suggestion, suggest
-from nas.pipeline.probe_set import import_table
+from nas.pipeline.probe_set import carried_space, import_table
 from nas.pipeline.probing import FittedDevice, fit, left_out_score
 from nas.protocols import Progress, quiet
 from nas.run import write_atomic
+from search_spaces.errors import ConfigError
 from search_spaces.measurement import Measurement
 from search_spaces.precision import Precision
 from search_spaces.space import SearchSpace
@@ -121,14 +122,22 @@ def add_device(
         options: How many networks and blocks.
         store: Folder of profiles.
         scratch: Where files are written.
-        more: Networks to time besides, those that would teach the model most.
+        more: Networks to time besides, those that would teach the model most; 0 for a table.
         progress: Told what is done and how far.
 
     Raises:
+        ConfigError: `more` is wanted of a device that is only a table.
         DeviceError: The device cannot be reached, or the table has no probe set beside it.
         MeasurementError: The device refuses files, never settles, or too few networks were timed.
     """
     start = time.monotonic()
+    if more and not device.backend.live:
+        raise ConfigError(
+            f"--more {more}: nothing here can time files on {device.name!r}, a table of what was timed; leave --more "
+            "out, and the networks to time next are printed for whoever has the board"
+        )
+    if isinstance(device.backend, Table):
+        space = carried_space(device.backend) or space
     fingerprint = device.backend.fingerprint()
     few = choose_probes(space, ProbeOptions(networks=10, seed=options.seed), allowed=frozenset(device.allow_ops))
     scheme = choose_scheme(device, fingerprint, few, graph_input, folder=scratch)
@@ -141,14 +150,15 @@ def add_device(
     predictors = fit(model, device, profile)
     fitted = FittedDevice(device=device, profile=profile, predictors=predictors, measured_now=now)
     suggestions = suggest(fitted, space, count=max(more, 10), seed=options.seed)
-    if more and device.backend.live:
+    if more:
         chosen = [(item.architecture, "probe") for item in suggestions[:more]]
         anchors = choose_anchors(profile, device.precisions)
         timed = time_networks(device, chosen, graph_input, folder=scratch, anchors=anchors, progress=progress)
         fitted = fitted.refitted(model, list(timed))
         suggestions = suggest(fitted, space, count=10, seed=options.seed)
     accuracy = tuple(
-        accuracy_of(predictor, fitted.profile, precision, device) for precision, predictor in fitted.predictors.items()
+        accuracy_of(predictor, fitted.profile, precision, device, model)
+        for precision, predictor in fitted.predictors.items()
     )
     profile = replace(
         fitted.profile,
@@ -196,12 +206,14 @@ def _measured(
     return found, True
 
 
-def accuracy_of(predictor: Predictor, profile: Profile, precision: Precision, device: Device) -> Accuracy:
-    """Return how a model predicts networks left out of its fit.
+def accuracy_of(
+    predictor: Predictor, profile: Profile, precision: Precision, device: Device, model: LatencyModel | None = None
+) -> Accuracy:
+    """Return how a model predicts networks left out of its fit; `model` fits anew where the predictor keeps no errors.
 
     Intervals of shares are Jeffreys' (a share of 100 % has one too), that of the mean error a bootstrap over networks.
     """
-    found, latencies = left_out_score(predictor, profile, precision, device)
+    found, latencies = left_out_score(predictor, profile, precision, device, model)
     predicted, measured = np.array(latencies.predicted_ms), np.array(latencies.measured_ms)
     errors, deviations = measured / predicted - 1.0, np.abs(predicted / measured - 1.0)
     count = len(errors)

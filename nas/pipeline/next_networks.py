@@ -14,10 +14,11 @@ from search_spaces.architecture import Architecture
 from search_spaces.counts import macs
 from search_spaces.lowering import lower
 from search_spaces.measurement import Measurement
-from search_spaces.precision import with_precision
+from search_spaces.precision import Precision, QuantizationPlan, with_precision
 from search_spaces.space import SearchSpace, decode, sample
 
 _LANES = 8
+_JUDGED = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +27,13 @@ class Suggestion:
 
     Attributes:
         architecture: The network.
-        predicted: Its latency as predicted now.
+        precision: The precision whose model is the less certain one.
+        predicted: Its latency as predicted now, in that precision.
         reason: Why it, in words.
     """
 
     architecture: Architecture
+    precision: Precision
     predicted: Measurement
     reason: str
 
@@ -40,25 +43,27 @@ def suggest(fitted: FittedDevice, space: SearchSpace, *, count: int, seed: int) 
 
     Networks with kernels that were never timed come first. The others are chosen one after the other by how badly the
     networks timed so far determine their latency: the greatest leverage in a ridge regression on the physical features
-    of relative error, a greedy D-optimal design (Fedorov 1972).
+    of relative error, a greedy D-optimal design (Fedorov 1972). Of two precisions the one counts whose model is less
+    certain of networks that were not timed.
     """
     if not fitted.predictors:
         return []
-    precision, predictor = next(iter(fitted.predictors.items()))
-    plan = fitted.device.plan if precision == "int8" else None
-    timed = [known.architecture for known in fitted.profile.networks if known.purpose != "block"]
-    seen = {architecture.key for architecture in timed}
+    whole = [known for known in fitted.profile.networks if known.purpose != "block"]
+    seen = {known.architecture.key for known in whole}
     pool: dict[str, Architecture] = {}
-    for row in sample(space, 1000, np.random.default_rng([seed, len(timed)])):
+    for row in sample(space, 1000, np.random.default_rng([seed, len(whole)])):
         architecture = decode(space, row)
         if architecture.key not in seen and _runs(architecture, fitted.device):
             pool[architecture.key] = architecture
     candidates = list(pool.values())
     if not candidates:
         return []
+    precision = _least_certain(fitted, candidates[:_JUDGED])
+    predictor, plan = fitted.predictors[precision], _plan(precision, fitted.device)
+    timed = {known.architecture.key: known.architecture for known in whole if known.precision == precision}
     workloads = [with_precision(lower(architecture), plan) for architecture in candidates]
     prediction = predictor.predict(workloads)
-    known = [with_precision(lower(architecture), plan) for architecture in {item.key: item for item in timed}.values()]
+    known = [with_precision(lower(architecture), plan) for architecture in timed.values()]
     rows = [features(workload, lanes=_LANES) for workload in (*known, *workloads)]
     columns = sorted({column for row in rows for column in row})
     latencies = np.concatenate([predictor.predict(known).mean_ms, prediction.mean_ms])
@@ -69,6 +74,7 @@ def suggest(fitted: FittedDevice, space: SearchSpace, *, count: int, seed: int) 
     return [
         Suggestion(
             architecture=candidates[number],
+            precision=precision,
             predicted=prediction.measurement(number, source=fitted.device.name),
             reason=refusal(predictor, workloads[number], float(prediction.mean_ms[number]))
             if unseen[number]
@@ -76,6 +82,20 @@ def suggest(fitted: FittedDevice, space: SearchSpace, *, count: int, seed: int) 
         )
         for number, leverage in chosen
     ]
+
+
+def _least_certain(fitted: FittedDevice, candidates: Sequence[Architecture]) -> Precision:
+    """Return the precision whose 90 % intervals are the wider share of the latency, in the median of candidates."""
+    widths: dict[Precision, float] = {}
+    for precision, predictor in fitted.predictors.items():
+        plan = _plan(precision, fitted.device)
+        found = predictor.predict([with_precision(lower(architecture), plan) for architecture in candidates])
+        widths[precision] = float(np.median((found.quantile_ms(0.95) - found.quantile_ms(0.05)) / found.mean_ms))
+    return max(widths, key=lambda precision: widths[precision])
+
+
+def _plan(precision: Precision, device: Device) -> QuantizationPlan | None:
+    return device.plan if precision == "int8" else None
 
 
 def _runs(architecture: Architecture, device: Device) -> bool:

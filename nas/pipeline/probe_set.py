@@ -14,11 +14,13 @@ from latency_models.device import Device
 from latency_models.graph import GraphInput
 from latency_models.probe import BLOCK_INPUT, ProbeOptions, choose_blocks, choose_probes, probe_digest, write_probe
 from latency_models.profile import Probed, Profile
+from nas.config import describe, restore_space
 from nas.protocols import Progress, quiet
 from nas.run import write_atomic, write_json
 from search_spaces.architecture import Architecture
-from search_spaces.errors import DeviceError
+from search_spaces.errors import DeviceError, NasError
 from search_spaces.precision import QuantizationPlan
+from search_spaces.restrict import RestrictedChainSpace, RestrictedSpace, restrict
 from search_spaces.space import SearchSpace
 
 PROBES = "probes.json"
@@ -61,6 +63,10 @@ def write_probes(
             "format": 1,
             "probes": probe_digest(space, graph_input, options, device),
             "quantization": asdict(device.plan),
+            "opset": device.opset,
+            "ir_version": device.ir_version,
+            "allow_ops": list(device.allow_ops),
+            "space": _space_record(space),
             "files": entries,
         },
     )
@@ -78,16 +84,15 @@ def import_table(device: Device, table: Table) -> tuple[Device, Profile]:
     Raises:
         DeviceError: There is no probe set beside the table, or the table cannot be read.
     """
-    beside = Path(table.path).parent / PROBES
-    try:
-        record = json.loads(beside.read_text())
-        files, plan = list(record["files"]), dict(record["quantization"])
-        digest = str(record["probes"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DeviceError(
-            f"{beside} cannot be read ({error}): a table is imported from the folder that `nas device probe` wrote"
-        ) from error
-    device = replace(device, quantization=QuantizationPlan(**{**plan, "keep_float": tuple(plan["keep_float"])}))
+    beside, record = _read_probes(table)
+    files, plan = record["files"], record["quantization"]
+    device = replace(
+        device,
+        quantization=QuantizationPlan(**{**plan, "keep_float": tuple(plan["keep_float"])}),
+        opset=min(device.opset, record.get("opset", device.opset)),
+        ir_version=min(device.ir_version, record.get("ir_version", device.ir_version)),
+        allow_ops=device.allow_ops or tuple(record.get("allow_ops", ())),
+    )
     known = read_table(Path(table.path))
     listed = [entry for entry in files if entry["file"] in known]
     timings = table.measure([Path(entry["file"]) for entry in listed], Path())
@@ -104,5 +109,47 @@ def import_table(device: Device, table: Table) -> tuple[Device, Profile]:
     if not precisions:
         raise DeviceError(f"the table {table.path} holds no latency of the files in {beside}; fill in latency_ms")
     return replace(device, precisions=precisions), Profile(
-        device=device.name, fingerprint=dict(table.fingerprint()), probes=digest, seconds=0.0, networks=networks
+        device=device.name,
+        fingerprint=dict(table.fingerprint()),
+        probes=str(record["probes"]),
+        seconds=0.0,
+        networks=networks,
     )
+
+
+def carried_space(table: Table) -> SearchSpace | None:
+    """Return the space of the probe set beside a table; None where the set does not tell it.
+
+    Sets written by older versions, or from a space that is no registered plug-in, do not.
+
+    Raises:
+        DeviceError: There is no probe set beside the table.
+        ConfigError: The space is told in words this version does not know.
+        PluginError: The space is a plug-in that was not loaded.
+    """
+    beside, record = _read_probes(table)
+    if record.get("space") is None:
+        return None
+    try:
+        return restrict(restore_space(record["space"]), record.get("allow_ops", ()))
+    except NasError as error:
+        raise type(error)(f"{beside}: {error}") from error
+
+
+def _read_probes(table: Table) -> tuple[Path, dict[str, Any]]:  # Any: JSON values
+    """Return the file that says what the probe set beside a table is, and its content."""
+    beside = Path(table.path).parent / PROBES
+    try:
+        record = dict(json.loads(beside.read_text()))
+        return beside, {**record, "files": list(record["files"]), "quantization": dict(record["quantization"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DeviceError(
+            f"{beside} cannot be read ({error}): a table is imported from the folder that `nas device probe` wrote"
+        ) from error
+
+
+def _space_record(space: SearchSpace) -> Any:  # Any: JSON values
+    """Return the space as a run file says it, without its restriction; None for one that is no registered plug-in."""
+    whole = space.space if isinstance(space, RestrictedSpace | RestrictedChainSpace) else space
+    record = describe(whole)
+    return record if isinstance(record, dict) and "type" in record else None

@@ -12,6 +12,7 @@ from latency_models.compact import compact_features
 from latency_models.device import Device
 from latency_models.gp import GaussianProcess
 from latency_models.left_out import left_out_parts
+from latency_models.lookup import Lookup
 from latency_models.prediction import LATENCY_MODELS, Sample, read_predictor
 from latency_models.profile import Probed, Profile
 from latency_models.ridge_compact import RidgeCompact
@@ -25,6 +26,7 @@ from search_spaces.errors import DeviceError, MeasurementError
 from search_spaces.lowering import lower
 from search_spaces.mixed import MixedSpace
 from search_spaces.space import decode, sample
+from search_spaces.workload import Workload
 
 DEVICE = Device(name="board", backend=Table(path="board.csv"))
 MODELS = {
@@ -209,6 +211,27 @@ def test_a_roofline_keeps_the_errors_of_scales_fitted_without_each_sample(sample
     assert found[0] == pytest.approx(alone)
 
 
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_a_roofline_keeps_an_error_of_every_sample_it_was_scaled_by(samples, count):
+    found = Roofline().fit(DEVICE, samples[:count])
+    assert len(found.left_out) == count
+    read = read_predictor(json.loads(json.dumps(found.to_dict())))
+    np.testing.assert_allclose(read.left_out, found.left_out)
+
+
+def test_a_roofline_trusts_no_interval_of_fewer_than_five_errors(samples):
+    few, enough = (Roofline().fit(DEVICE, samples[:count]).predict([samples[9].workload]) for count in (4, 5))
+    assert len(few.residuals) > 100  # the spread that nobody measured
+    assert len(enough.residuals) == 5
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_roofline_without_a_second_sample_keeps_no_errors(samples, count):
+    found = Roofline().fit(DEVICE, samples[:count])
+    assert len(found.left_out) == 0
+    assert len(read_predictor(json.loads(json.dumps(found.to_dict()))).left_out) == 0
+
+
 @pytest.mark.parametrize("name", ["gbytes_per_s", "depthwise_share", "scale_spread"])
 def test_a_roofline_without_a_rate_is_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be above 0, got 0"):
@@ -229,6 +252,43 @@ def test_auto_skips_models_that_need_more_samples(samples):
 
 
 @pytest.mark.parametrize(
+    ("models", "uses"),
+    [(("lookup",), True), (("additive", "lookup"), True), (("additive", "roofline"), False)],
+    ids=["lookup", "lookup among others", "networks only"],
+)
+def test_auto_uses_blocks_when_a_model_it_may_choose_does(models, uses):
+    assert Auto(models=models).uses_blocks is uses
+
+
+def test_auto_fits_a_table_to_blocks_that_it_never_leaves_out(samples):
+    networks = samples[:16]
+    segments = {segment for sample in networks for segment in sample.workload.segments}
+    blocks = [Sample(workload, true_ms(workload)) for workload in (Workload((known,), ("",)) for known in segments)]
+    auto = Auto(models=("lookup",), folds=4)
+    found = auto.fit(DEVICE, [*networks, *blocks])
+    assert found.to_dict() == Lookup().fit(DEVICE, [*blocks, *networks]).to_dict()
+    assert len(found.left_out) == len(networks)
+    assert len(auto.left_out(Lookup(), DEVICE, networks, always=blocks)) == len(networks)
+
+
+def test_auto_keeps_blocks_from_models_that_know_only_networks(samples):
+    networks, block = samples[:16], samples[0].workload.segments[0]
+    blocks = [Sample(Workload((block,), ("",)), 1.0)] * 5
+    found = Auto(models=("lookup", "ridge_compact"), folds=4).fit(DEVICE, [*blocks, *networks])
+    assert found.to_dict() == RidgeCompact().fit(DEVICE, networks).to_dict()
+
+
+def test_auto_needs_networks_beside_blocks(samples):
+    blocks = [Sample(Workload((samples[0].workload.segments[0],), ("",)), 1.0)] * 40
+    with pytest.raises(MeasurementError, match="0 timed networks"):
+        Auto(models=("lookup",)).fit(DEVICE, blocks)
+
+
+def test_auto_falls_back_to_a_roofline_when_nothing_else_can_be_fitted(samples):
+    assert Auto().fit(DEVICE, samples[:3]).to_dict()["type"] == "roofline"
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [({"models": ()}, "other than auto"), ({"models": ("auto",)}, "other than auto"), ({"folds": 1}, "at least 2")],
     ids=["none", "itself", "one fold"],
@@ -244,21 +304,26 @@ def test_left_out_parts_are_every_sample_once():
     assert all(sorted([*rest, *part]) == list(range(23)) for rest, part in parts)
 
 
-def test_sources_are_profiles_of_other_devices(tmp_path, architectures, samples):
+@pytest.fixture
+def twin(architectures, samples):
+    """Return the profile of a device that is three times as slow."""
     networks = tuple(
         Probed(architecture=a, precision="float32", timing=Timing("x", (np.array([3.0 * s.latency_ms]),), "table"))
         for a, s in zip(architectures[:40], samples, strict=False)
     )
-    profile = Profile(device="twin", fingerprint={}, probes="p", seconds=0.0, networks=networks)
-    path = tmp_path / "twin.json"
-    path.write_text(profile.to_json())
+    return Profile(device="twin", fingerprint={}, probes="p", seconds=0.0, networks=networks)
+
+
+def test_sources_are_profiles_of_other_devices(tmp_path, twin, samples):
+    path = tmp_path / "profile.json"
+    path.write_text(twin.to_json())
     with_source = Transfer(sources=(str(path),)).fit(DEVICE, samples[40:50])
     alone = Transfer().fit(DEVICE, samples[40:50])
     assert mean_error(with_source, samples[50:]) < mean_error(alone, samples[50:])
     again = read_predictor(json.loads(json.dumps(with_source.to_dict())))
     workloads = [s.workload for s in samples[50:60]]
     np.testing.assert_allclose(again.predict(workloads).mean_ms, with_source.predict(workloads).mean_ms, rtol=1e-6)
-    few = profile.__class__(device="twin", fingerprint={}, probes="p", seconds=0.0, networks=networks[:3])
+    few = replace(twin, networks=twin.networks[:3])
     path.write_text(few.to_json())
     with pytest.raises(DeviceError, match="holds 3 float32 networks, a source needs 8"):
         Transfer(sources=(str(path),)).fit(DEVICE, samples[40:50])
@@ -277,3 +342,23 @@ def test_compact_features_count_kernels_once(known):
         found = compact_features(workload)
         assert found["depth"] == sum(len(segment_operators(segment)) for segment in workload.segments)
         assert np.expm1(found["log.macs"]) == pytest.approx(macs(workload))
+
+
+def test_a_source_is_named_as_the_device_was_when_it_was_added(tmp_path, monkeypatch, twin, samples):
+    monkeypatch.setenv("NAS_DEVICES", str(tmp_path))
+    path = tmp_path / "twin.0123456789ab.p.json"
+    path.write_text(twin.to_json())
+    named, by_path = (Transfer(sources=(source,)).fit(DEVICE, samples[40:50]) for source in ("twin", str(path)))
+    assert named.to_dict() == by_path.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("twyn", "sources name 'twyn', neither .*; did you mean 'twin'"), ("board", "the device that is fitted")],
+    ids=["unknown", "itself"],
+)
+def test_a_source_that_is_no_other_device_is_refused(tmp_path, monkeypatch, twin, samples, source, message):
+    monkeypatch.setenv("NAS_DEVICES", str(tmp_path))
+    (tmp_path / "twin.0123456789ab.p.json").write_text(twin.to_json())
+    with pytest.raises(DeviceError, match=message):
+        Transfer(sources=(source,)).fit(DEVICE, samples[40:50])

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import onnx
 import pytest
 from typer.testing import CliRunner
 
@@ -60,8 +61,37 @@ def test_flags_that_contradict_each_other_are_config_errors(nas, tmp_path):
     with pytest.raises(NasError, match="name two devices") as error:
         nas("add", "x", "--ssh", "pi", "--command", "run {file}")
     assert error.value.exit_code == 2
-    with pytest.raises(NasError, match="stand in the run file"):
-        nas("add", "x", "--config", tmp_path / "run.toml", "--networks", 50)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--networks", 100), ("--blocks", 0), ("--model", "additive"), ("--threads", 1), ("--threads", 4)],
+)
+def test_a_flag_that_the_run_file_says_is_refused_beside_it_whatever_its_value(nas, tmp_path, flag, value):
+    with pytest.raises(NasError, match=f"{flag} is given beside --config: .* stand in the run file") as error:
+        nas("add", "x", "--config", tmp_path / "run.toml", flag, value)
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize("flag", ["--networks", "--opset", "--ir-version"])
+def test_a_flag_of_a_probe_set_is_refused_beside_a_run_file(nas, tmp_path, flag):
+    with pytest.raises(NasError, match=f"{flag} is given beside a run file") as error:
+        nas("probe", tmp_path / "run.toml", "--out", tmp_path / "set", flag, 13)
+    assert error.value.exit_code == 2
+
+
+def test_probe_files_are_as_old_as_the_runtime_of_the_board(nas, tmp_path):
+    nas("probe", "--out", tmp_path / "set", "--networks", 10, "--opset", 13, "--ir-version", 7)
+    models = [onnx.load(path) for path in (tmp_path / "set").glob("*.onnx")]
+    assert len(models) == 20
+    assert {(model.opset_import[0].version, model.ir_version) for model in models} == {(13, 7)}
+
+
+def test_file_versions_that_no_probe_can_have_are_a_sentence(nas, tmp_path):
+    with pytest.raises(NasError, match="--opset 12 with --ir-version 8: opset must lie between 13 and") as error:
+        nas("probe", "--out", tmp_path / "set", "--opset", 12)
+    assert error.value.exit_code == 2
+    assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh client here")

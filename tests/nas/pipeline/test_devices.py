@@ -2,10 +2,11 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ import onnx
 import pytest
 
 from latency_models.additive import Additive
+from latency_models.auto import Auto
 from latency_models.backends.table import Table
 from latency_models.device import Device
 from latency_models.graph import GraphInput
@@ -24,15 +26,17 @@ from latency_models.timing import BACKENDS, Timing
 from nas.config import load_config
 from nas.pipeline.adding import Named, add_named
 from nas.pipeline.devices import add_device
-from nas.pipeline.probe_set import write_probes
+from nas.pipeline.probe_set import carried_space, import_table, write_probes
+from nas.pipeline.probing import fitted_device, left_out_score
 from search_spaces.counts import macs
-from search_spaces.errors import ConfigError, DeviceError, MeasurementError
+from search_spaces.errors import ConfigError, DeviceError, MeasurementError, PluginError
 from search_spaces.lowering import lower
 from search_spaces.mixed import MixedSpace
 from search_spaces.precision import with_precision
+from search_spaces.restrict import restrict
 from search_spaces.space import decode, sample
 
-SPACE = MixedSpace(widths=((8,), (8, 16), (16, 24)), strides=(1, 2, 2, 1), depths=(1, 2), head_widths=(32,))
+SPACE = MixedSpace(classes=7, widths=((8,), (8, 16), (16, 24)), strides=(1, 2, 2, 1), depths=(1, 2), head_widths=(32,))
 OPTIONS = ProbeOptions(networks=20)
 
 
@@ -123,8 +127,9 @@ def test_each_suggestion_is_worth_less_once_those_before_it_are_timed(added):
     assert leverages[0] > 0.0
 
 
-def test_the_lookup_model_gets_the_blocks_it_needs(added):
-    found = added(model=Lookup(), options=ProbeOptions(networks=20, blocks=60))
+@pytest.mark.parametrize("model", [Lookup(), Auto(models=("lookup",), folds=2)], ids=["itself", "chosen by auto"])
+def test_the_lookup_model_gets_the_blocks_it_needs(added, model):
+    found = added(model=model, options=ProbeOptions(networks=20, blocks=60))
     purposes = [known.purpose for known in found.fitted.profile.networks]
     assert (purposes.count("probe"), purposes.count("block")) == (40, 120)
     assert [item.networks for item in found.accuracy] == [20, 20]
@@ -154,9 +159,41 @@ def test_a_run_file_starts_from_a_device_that_was_added(added, tmp_path, monkeyp
         load_config(run)
 
 
-def test_of_several_profiles_of_a_device_the_newest_counts(tmp_path):
-    import os
+def test_a_device_is_still_known_after_a_run_left_a_profile_that_describes_none(added, tmp_path, monkeypatch):
+    found = added()
+    monkeypatch.setenv("NAS_DEVICES", str(tmp_path / "store"))
+    bare = replace(found.fitted.profile, description={})
+    later = tmp_path / "store" / "board.0123456789ab.run.json"
+    later.write_text(bare.to_json())
+    os.utime(later, (2e9, 2e9))
+    run = tmp_path / "run.toml"
+    run.write_text('device = "board"\n[task]\ntype = "digits"\n[data]\nheight = 16\nwidth = 16\ncolor = "grey"\n')
+    assert load_config(run).device.backend == Simulated()
 
+
+def test_a_run_describes_the_device_it_measured(tmp_path):
+    device = Device(name="board", backend=Simulated())
+    found = fitted_device(
+        device, Additive(), SPACE, GraphInput(), OPTIONS, store=tmp_path / "store", scratch=tmp_path / "scratch"
+    )
+    assert found.profile.description["backend"]["type"] == "simulated_for_tests"
+    (path,) = (tmp_path / "store").glob("*.json")
+    assert Profile.load(path).description == found.profile.description
+
+
+def test_a_model_that_keeps_no_errors_of_its_own_is_scored_by_fits_without_a_fifth(added):
+    found = added().fitted
+    predictor = found.predictors["float32"]
+    bare = replace(predictor, left_out=np.empty(0))
+    with pytest.raises(MeasurementError, match="says nothing of networks left out of its fit to 20 float32 networks"):
+        left_out_score(bare, found.profile, "float32", found.device)
+    by_refitting, _ = left_out_score(bare, found.profile, "float32", found.device, Additive())
+    by_itself, _ = left_out_score(predictor, found.profile, "float32", found.device)
+    assert by_refitting.count == by_itself.count == 20
+    assert 0 < by_refitting.mape < 3 * by_itself.mape + 0.02
+
+
+def test_of_several_profiles_of_a_device_the_newest_counts(tmp_path):
     for age, name in enumerate(("pi.2.b.json", "pi.1.a.json", "pi.4.c.1.json")):
         (tmp_path / name).write_text("")
         os.utime(tmp_path / name, (100 - age, 100 - age))
@@ -183,6 +220,10 @@ def fill(folder, *, rows=None):
         for number, entry in enumerate(entries):
             latency = 0.1 + macs(lower(Architecture.from_dict(entry["architecture"]))) / 1e7
             writer.writerow([entry["file"], latency if rows is None or number < rows else "", "measured"])
+
+
+def draws(space):
+    return sample(space, 50, np.random.default_rng(0))
 
 
 def imported(folder, tmp_path):
@@ -213,6 +254,93 @@ def test_a_table_that_people_carried_back_becomes_a_device(carried, tmp_path):
 def test_rows_that_were_not_filled_in_are_left_out(carried, tmp_path):
     fill(carried, rows=30)
     assert [item.networks for item in imported(carried, tmp_path).added.accuracy] == [15, 15]
+
+
+@pytest.mark.parametrize("rows", [2, 4, 6], ids=["one network", "two networks", "three networks"])
+def test_few_filled_rows_make_a_scaled_roofline_or_a_sentence(carried, tmp_path, rows):
+    fill(carried, rows=rows)
+    named = Named(name="far", table=carried / "table.csv", model="roofline")
+    if rows == 2:
+        with pytest.raises(
+            MeasurementError, match="RooflineLatency says nothing of networks left out of its fit to 1 float32"
+        ):
+            add_named(named, store=tmp_path / "store")
+    else:
+        accuracy = add_named(named, store=tmp_path / "store").added.accuracy
+        assert [item.networks for item in accuracy] == [rows // 2] * 2
+
+
+def test_networks_to_time_next_are_of_the_space_that_was_carried(carried, tmp_path):
+    fill(carried)
+    suggestions = imported(carried, tmp_path).added.suggestions
+    assert {lower(item.architecture).output.shape[-1] for item in suggestions} == {SPACE.classes}
+
+
+def test_a_probe_set_that_tells_no_space_is_imported_too(carried, tmp_path):
+    fill(carried)
+    record = json.loads((carried / "probes.json").read_text())
+    for name in ("space", "opset", "ir_version", "allow_ops"):
+        del record[name]
+    (carried / "probes.json").write_text(json.dumps(record))
+    table = Table(path=str(carried / "table.csv"))
+    assert carried_space(table) is None
+    device, profile = import_table(Device(name="far", backend=table), table)
+    assert (device.opset, device.ir_version, device.allow_ops, len(profile.networks)) == (18, 8, (), 40)
+
+
+def test_a_space_of_a_plug_in_that_is_not_there_is_named(carried, tmp_path):
+    fill(carried)
+    text = (carried / "probes.json").read_text()
+    (carried / "probes.json").write_text(text.replace('"mixed"', '"mixt"'))
+    with pytest.raises(PluginError, match=r"probes\.json: space: .*did you mean 'mixed'"):
+        imported(carried, tmp_path)
+
+
+def test_an_imported_device_opens_no_newer_files_than_those_that_were_carried(tmp_path):
+    (tmp_path / "store").mkdir()
+    device = Device(name="probes", backend=Table(path=str(tmp_path / "table.csv")), opset=13, ir_version=7)
+    write_probes(device, SPACE, GraphInput(), ProbeOptions(networks=10), tmp_path)
+    fill(tmp_path)
+    found = imported(tmp_path, tmp_path).added.fitted.device
+    assert (found.opset, found.ir_version) == (13, 7)
+
+
+def test_a_restricted_space_is_carried_with_the_operators_that_restrict_it(tmp_path):
+    kinds = set().union(*({op.kind for op in lower(decode(SPACE, row))} for row in draws(SPACE)))
+    allowed = tuple(sorted(kinds - {"reshape", "transpose"}))
+    assert "transpose" in kinds  # the shuffle of channels
+    table = Table(path=str(tmp_path / "table.csv"))
+    device = Device(name="probes", backend=table, allow_ops=allowed, precisions=("float32",))
+    restricted = restrict(SPACE, allowed)
+    assert restricted != SPACE
+    write_probes(device, restricted, GraphInput(), ProbeOptions(networks=10), tmp_path)
+    assert carried_space(table) == restricted
+    fill(tmp_path)
+    assert import_table(Device(name="far", backend=table), table)[0].allow_ops == allowed
+
+
+def test_nothing_more_is_timed_on_a_table(carried, tmp_path):
+    fill(carried)
+    named = Named(name="far", table=carried / "table.csv")
+    with pytest.raises(ConfigError, match=r"--more 3: nothing here can time .*'far'.*are printed for whoever has"):
+        add_named(named, store=tmp_path / "store", more=3)
+    assert "--more" not in add_named(named, store=tmp_path / "store").text()
+
+
+@pytest.mark.parametrize("noisy", ["float32", "int8"])
+def test_networks_to_time_next_are_those_of_the_less_certain_precision(carried, tmp_path, noisy):
+    fill(carried)
+    rows = list(csv.reader((carried / "table.csv").read_text().splitlines()))
+    rng = np.random.default_rng(0)
+    for row in rows[1:]:
+        row[1] = str(float(row[1]) * float(np.exp(0.3 * rng.normal() if f".{noisy}." in row[0] else 0.0)))
+    with (carried / "table.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    told = imported(carried, tmp_path)
+    assert {item.precision for item in told.added.suggestions} == {noisy}
+    assert {item["precision"] for item in json.loads(told.to_json())["next"]} == {noisy}
+    listed = told.text().partition("networks to time next")[2]
+    assert listed.count(f"  {noisy} ") == 10
 
 
 def test_an_empty_table_says_what_is_missing(carried, tmp_path):
