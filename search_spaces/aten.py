@@ -2,6 +2,19 @@
 
 Each reader takes the bound arguments of one call (defaults filled in) and returns a `Call`, or an `Alias` where
 the call only renames a tensor. Operators that are not here raise LoweringError in the recorder.
+
+Multi-head attention is matrix products and a softmax, with or without `scaled_dot_product_attention`; it is priced
+as that, not as a fused kernel. What `record` does not take, because no word of the vocabulary, nor one operator
+with other arguments, computes it:
+
+* activations: PReLU (a leaky ReLU of one fixed slope is taken), ELU, SELU, Mish, Softplus, GLU, log-softmax (return
+  the logits), log, sin, rsqrt;
+* two-operand choices: maximum, minimum, where, comparisons, argmax;
+* normalization: group, instance without running statistics, RMS, `normalize`, local response;
+* pooling: adaptive max pooling to more than one pixel, `ceil_mode`, uneven adaptive windows, `max` with
+  indices, `unfold`;
+* movement: unbind, flip, roll, repeat, pixel shuffle, padding by reflection;
+* layers: one- and three-dimensional and transposed convolutions, bilinear layers, recurrent layers, FFTs.
 """
 
 import math
@@ -35,6 +48,7 @@ class Alias:
 
 
 Reader = Callable[[Arguments], Call | Alias]
+Rewriter = Callable[[Arguments], Any]  # Any: a tensor, or a tuple of them
 
 IGNORED = frozenset({"empty", "empty_like", "zeros", "ones", "arange", "scalar_tensor", "full", "sym_size"})
 """Make tensors from nothing; whoever then reads such a tensor is told to register it as a buffer."""
@@ -139,6 +153,17 @@ def _matmul(a: Arguments) -> Call:
 
 def _softmax(a: Arguments) -> Call:
     return Call("softmax", (a["self"],), attributes={"axis": a["dim"] % a["self"].ndim})
+
+
+def _safe_softmax(a: Arguments) -> Call:
+    """Read the softmax of attention, which differs from softmax only in rows that a mask hides altogether."""
+    if a["dtype"] is not None:
+        raise LoweringError("softmax in another dtype is not in the vocabulary")
+    return _softmax(a)
+
+
+def _log_softmax(a: Arguments) -> Call:
+    raise LoweringError("log-softmax is not in the vocabulary; return the logits and leave it to the loss")
 
 
 def _gelu(a: Arguments) -> Call:
@@ -328,6 +353,8 @@ READERS: dict[str, Reader] = {
     "abs": _unary("abs"),
     "neg": _unary("neg"),
     "_softmax": _softmax,
+    "_safe_softmax": _safe_softmax,
+    "_log_softmax": _log_softmax,
     "add": _binary("add"),
     "sub": _binary("sub"),
     "rsub": _reversed_sub,
@@ -368,3 +395,18 @@ READERS: dict[str, Reader] = {
     "lift_fresh": _same,
 }
 """Readers by aten name; the in-place form `name_` is read by the same reader."""
+
+
+def _stack(a: Arguments) -> torch.Tensor:
+    return torch.cat([tensor.unsqueeze(a["dim"]) for tensor in a["tensors"]], a["dim"])
+
+
+def _adaptive_max_pool(a: Arguments) -> tuple[torch.Tensor, torch.Tensor]:
+    if tuple(a["output_size"]) != (1, 1):
+        raise LoweringError("adaptive max pooling to more than one pixel is not in the vocabulary")
+    found = torch.amax(a["self"], (2, 3), keepdim=True)
+    return found, torch.empty_like(found, dtype=torch.int64)
+
+
+REWRITERS: dict[str, Rewriter] = {"stack": _stack, "adaptive_max_pool2d": _adaptive_max_pool}
+"""Operators that are computed, and recorded, by others."""

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from search_spaces.architecture import Architecture, Block, Shape
-from search_spaces.aten import IGNORED, READERS, SAME_SHAPE, Alias, Call
+from search_spaces.aten import IGNORED, READERS, REWRITERS, SAME_SHAPE, Alias, Call
 from search_spaces.errors import LoweringError
 from search_spaces.workload import Attribute, Op, Parameter, Segment, Value, Workload, sorted_attributes
 
@@ -163,6 +163,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
         in_place = name.endswith("_") and not name.endswith("__")
         base = name.removesuffix("_") if in_place else name
         arguments = _bind(func, args, kwargs or {})
+        if base in REWRITERS:
+            with self:
+                return REWRITERS[base](arguments)
         if base in SAME_SHAPE:
             first = args[0]
             tensor = first if in_place else torch.empty_like(first)

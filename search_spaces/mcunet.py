@@ -86,8 +86,9 @@ class MCUNetSpace(ChainSpace):
     """TinyNAS's space: one resolution and one width for the network; kernel and expansion block by block.
 
     Strides are the published ones from 48 pixels on, and gentler for smaller images. What fits the memory is mostly
-    decided by resolution and width, so `rank_subspaces` finds good pairs first, as the paper does, and a space with
-    those alone is then searched. Unlike the paper's code depth 1 is possible.
+    decided by resolution and width. `rank_subspaces` orders the pairs as the paper does, and `nas check` prints the
+    best under the device's limits; unlike the paper a run then searches all pairs, unless `resolutions` and `widths`
+    are set to those. Unlike the paper's code depth 1 is possible.
 
     Attributes:
         classes: Number of classes; a run fills it in.

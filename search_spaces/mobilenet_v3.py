@@ -59,6 +59,10 @@ def mobilenet_v3(
 ) -> Architecture:
     """Return MobileNetV3; at width 1 and 1000 classes 2,542,856 (small) or 5,483,032 (large) parameters.
 
+    A stage begins where the width changes, so that stages of "large" are those of `MobileNetV3Space` and
+    `OfaMobileNetV3Space`, and its weights reach their networks by name. "small" has other widths in fewer stages:
+    little of it reaches them.
+
     Args:
         variant: Which of both networks of the paper.
         width: Factor on all channel counts.
@@ -69,12 +73,14 @@ def mobilenet_v3(
     """
     rows = SMALL if variant == "small" else LARGE
     channels = multiple_of_8(16 * width)
-    stages: list[tuple[Block, ...]] = [(Conv(width=channels, stride=stem_stride, activation="hard_swish", eps=eps),)]
-    stage: list[Block] = []
+    stages: list[tuple[Block, ...]] = []
+    stage: list[Block] = [Conv(width=channels, stride=stem_stride, activation="hard_swish", eps=eps)]
+    previous = 0
     for kernel, base_hidden, base_width, se, activation, stride in rows:
-        if stride == 2 and stage:
+        if base_width != previous:
             stages.append(tuple(stage))
             stage = []
+        previous = base_width
         hidden, out = multiple_of_8(base_hidden * width), multiple_of_8(base_width * width)
         expand = base_hidden != 16
         stage.append(

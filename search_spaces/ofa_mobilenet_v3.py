@@ -1,9 +1,10 @@
 """Once-for-All's MobileNetV3 space (Cai et al. 2020, arXiv:1908.09791, section 4.1)."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search_spaces.architecture import Block, Shape
+from search_spaces.architecture import Architecture, Block, Shape
 from search_spaces.blocks import Classifier, Conv, InvertedResidual
 from search_spaces.errors import SpaceError
 from search_spaces.rounding import multiple_of_8
@@ -29,6 +30,8 @@ class OfaMobileNetV3Space(ChainSpace):
 
     The public latency tables used `width=1.2`, the resolutions 128, 132, ... 224 and 1000 classes; `table_values`
     turns one of their rows into this space's choices. Unlike the authors' code the layer before the last has a bias.
+    A block is a position of the chain, four make a stage of the network: the stages are those of MobileNetV3-large,
+    whose published weights so reach by name every block that is no wider than theirs.
 
     Attributes:
         classes: Number of classes; a run fills it in.
@@ -78,6 +81,16 @@ class OfaMobileNetV3Space(ChainSpace):
             Classifier(classes=self.classes, hidden=last, dropout=0.1),
         )
         return Chain(square(self.channels, self.resolutions), (*positions, fixed(*head)))
+
+    def decode(self, values: Values) -> Architecture:
+        """Return the network, with the stages of `mobilenet_v3("large")`; raises as `ChainSpace.decode`."""
+        made = ChainSpace.decode(self, values)
+        (stem, first), *blocks, head = made.stages
+        stages = (
+            tuple(itertools.chain.from_iterable(blocks[start : start + BLOCKS_A_STAGE]))
+            for start in range(0, len(blocks), BLOCKS_A_STAGE)
+        )
+        return Architecture(made.input_shape, ((stem,), (first,), *stages, head))
 
     def _position(self, stage: int, number: int, row: tuple[int, int, str, bool], stride: int) -> Position:
         base, _, activation, se = row

@@ -1,20 +1,25 @@
 """What a run would do, before anything trains: data, device, feasible share, expected hours."""
 
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from nas.config import RunConfig
-from nas.pipeline.main import Prepared, prepare
+from nas.pipeline.preparing import Prepared, prepare
 from nas.protocols import Progress, quiet
 from nas.task import Split
 from nas.workers import default_workers
 from search_spaces.build import build
-from search_spaces.space import decode, size
+from search_spaces.mcunet import MCUNetSpace, rank_subspaces
+from search_spaces.precision import Precision, QuantizationPlan
+from search_spaces.space import SearchSpace, decode, size
 
 _STEPS = 3
+_PAIRS = 3
 
 
 def check_run(config: RunConfig, folder: Path, *, progress: Progress = quiet) -> str:
@@ -38,12 +43,15 @@ def check_run(config: RunConfig, folder: Path, *, progress: Progress = quiet) ->
             f"  {fit.precision}: {fit.within_5:.0%} within 5 %, {fit.within_10:.0%} within 10 %, MAPE "
             f"{100 * fit.mape:.1f} % on {fit.networks} networks left out ({fit.origin})"
         )
-    limits = ", ".join(f"{name} {limit:g}" for name, limit in prepared.costs.limits().items()) or "none"
+    limits_given = prepared.costs.limits()
+    limits = ", ".join(f"{name} {limit:g}" for name, limit in limits_given.items()) or "none"
     lines.append(f"budget: {limits}; ships in {config.budget.precision}")
     lines.append(
         f"space: {size(prepared.space):.3g} choice vectors, {prepared.survey.share:.2%} of {prepared.survey.drawn} "
         "random ones fit the budget"
     )
+    precision: Precision = "int8" if "int8" in prepared.costs.precisions else "float32"
+    lines += best_pairs(prepared.space, limits_given, precision, prepared.costs.plan(precision))
     lines.append(_hours(prepared))
     return "\n".join(lines)
 
@@ -53,6 +61,37 @@ def _counts(split: Split, classes: tuple[str, ...]) -> str:
     shown = ", ".join(f"{name} {count}" for name, count in list(zip(classes, counts, strict=True))[:12])
     more = f", and {len(classes) - 12} more classes" if len(classes) > 12 else ""
     return f"  {split.name}: {len(split)} images ({shown}{more})"
+
+
+def best_pairs(
+    space: SearchSpace, limits: Mapping[str, float], precision: Precision, plan: QuantizationPlan | None
+) -> list[str]:
+    """Return lines with the pairs of resolution and width of `mcunet` whose fitting networks have the most MACs.
+
+    Args:
+        space: The run's; none but `mcunet` has such pairs, and other spaces get no line.
+        limits: By name; without one on memory or weights there is nothing to rank by.
+        precision: In which networks are priced.
+        plan: How they are quantized; None for float32.
+    """
+    memory, weights = (limits.get(name) for name in ("peak_memory_bytes", "weight_bytes"))
+    if not isinstance(space, MCUNetSpace) or (memory is None and weights is None):
+        return []
+    ranked = rank_subspaces(
+        space,
+        peak_limit_bytes=sys.maxsize if memory is None else int(memory),
+        weight_limit_bytes=sys.maxsize if weights is None else int(weights),
+        plan=plan,
+        rng=np.random.default_rng(0),
+    )
+    lines = [
+        f"  {pair.resolution} pixels, width {pair.width:g}: {pair.mean_macs / 1e6:.3g} million MACs on average, "
+        f"{pair.fitting:.0%} fit"
+        for pair in ranked[:_PAIRS]
+        if pair.fitting > 0
+    ]
+    head = f"resolutions and widths whose networks that fit memory and weights in {precision} have the most MACs:"
+    return [head, *lines] if lines else []
 
 
 def _hours(prepared: Prepared) -> str:

@@ -11,6 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from nas.testing import (
+    SPACE_CHECKS,
+    check_gradients,
+    check_space,
+    gradients_reach_every_parameter,
+    keys_are_stable,
+    modules_match_their_lowering,
+    onnx_equals_torch,
+)
 from search_spaces import counts, memory
 from search_spaces import space as rows_of
 from search_spaces.architecture import Architecture
@@ -21,8 +30,9 @@ from search_spaces.space import SEARCH_SPACES, ChainSpace
 from search_spaces.tables import CostTables, Price
 
 PLAN = QuantizationPlan()
-QUICK, MANY = 4, 1000
+QUICK, MANY, WRITTEN = 4, 1000, 5
 NAMES = SEARCH_SPACES.names()
+BUILDING = (modules_match_their_lowering, onnx_equals_torch, gradients_reach_every_parameter)
 
 
 def default(name):
@@ -57,12 +67,11 @@ def check_built(space, row):
     assert counts.parameters(workload) == sum(p.numel() for p in network.parameters()), row
     named = {known.name for op in workload.flat().ops for known in op.parameters}
     assert named <= network.state_dict().keys(), row
-    y = network(torch.rand(2, *architecture.input_shape, generator=torch.Generator().manual_seed(0)))
-    y.square().sum().backward()
+    with torch.no_grad():
+        y = network(torch.rand(2, *architecture.input_shape, generator=torch.Generator().manual_seed(0)))
     assert y.shape == (2, space.classes), row
     assert torch.isfinite(y).all(), row
-    missed = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
-    assert not missed, (row, missed)
+    check_gradients(network, architecture.input_shape)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -147,13 +156,31 @@ def test_keys_are_stable_across_processes():
     assert json.loads(other.stdout) == here
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_space_passes_the_checks_of_the_conformance_kit_that_need_no_other_process(name):
+    space = default(name)
+    rows = rows_of.sample(space, QUICK, generator(name))
+    for check_rows in SPACE_CHECKS.values():
+        if check_rows is not keys_are_stable:  # test_keys_are_stable_across_processes starts one for all spaces
+            check_rows(space, rows if check_rows not in BUILDING else rows[:1])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_a_thousand_random_networks_fulfil_the_contract(name):
+def test_the_whole_conformance_kit_passes_every_space(name):
+    found = check_space(default(name), name=name)
+    assert found.passed == tuple(SPACE_CHECKS), str(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_thousand_random_networks_are_built_and_five_of_them_written(name):
     space, rng = default(name), generator(name)
     rows = rows_of.sample(space, MANY, rng)
-    for number, row in enumerate(np.concatenate([rows[: MANY // 2], rows_of.mutate(space, rows[MANY // 2 :], rng)])):
-        (check_built if number % 10 == 0 else check)(space, row)
+    rows = np.concatenate([rows[: MANY // 2], rows_of.mutate(space, rows[MANY // 2 :], rng)])
+    for row in rows:
+        check_built(space, row)
+    onnx_equals_torch(space, rows[:: MANY // WRITTEN])
 
 
 @pytest.mark.parametrize(

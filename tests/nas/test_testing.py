@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from nas.testing import SPACE_CHECKS, BlockContract, ContractError, SpaceContract, check_block, check_space
+from nas.testing import (
+    SPACE_CHECKS,
+    BlockContract,
+    ContractError,
+    SpaceContract,
+    check_block,
+    check_space,
+    gradients_reach_every_parameter,
+)
 from search_spaces.architecture import BLOCKS, Architecture
 from search_spaces.blocks import Classifier, Conv, InvertedResidual
 from search_spaces.mixed import MixedSpace
@@ -163,6 +171,42 @@ class WithoutGradient(nn.Module):
         return self.second(self.first(x).detach())
 
 
+class TimesZero(nn.Module):
+    """Has a gradient everywhere, which for its first convolution is always zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return self.a(x) * 0.0 + self.b(x)
+
+
+class Constant(nn.Module):
+    """Gives zeros for every input, as NAS-Bench-201's cell of six times "none"."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return self.conv(x) * 0.0
+
+
+class ZeroAtFirst(nn.Module):
+    """A residual branch that is off at the start (its last weight is zero), with a ReLU that is off by its bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        nn.init.constant_(self.first.bias, -100.0)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x):
+        return x + self.last(self.first(x).relu())
+
+
 class Different(nn.Module):
     """Computes in training and in evaluation what it does not on the meta device, where it is lowered."""
 
@@ -189,8 +233,8 @@ class Wrapped:
     kind: str = "WithUnused"
 
     def build(self, input_shape):
-        kinds = {cls.__name__: cls for cls in (WithUnused, WithoutGradient, Different, Erring)}
-        return kinds[self.kind]()
+        known = (WithUnused, WithoutGradient, TimesZero, Constant, ZeroAtFirst, Different, Erring)
+        return {cls.__name__: cls for cls in known}[self.kind]()
 
 
 @pytest.mark.parametrize(
@@ -198,6 +242,7 @@ class Wrapped:
     [
         ("WithUnused", "the module has 32 parameters, its lowering 20: one is never used"),
         ("WithoutGradient", r"no gradient reaches first\.weight"),
+        ("TimesZero", r"the gradient of a\.weight is always zero"),
         ("Different", "the written network differs from torch by 0.5 of its largest output"),
         ("Erring", "a fresh module gives values that are not finite"),
     ],
@@ -207,6 +252,24 @@ def test_a_broken_block_is_told_with_its_json(kind, reason, registered):
     with pytest.raises(ContractError, match=reason) as error:
         check_block(block, (4, 5, 5))
     assert json.loads(error.value.sample) == {"type": "of_a_test", "kind": kind}
+
+
+@pytest.mark.parametrize("kind", ["Constant", "ZeroAtFirst"])
+def test_zero_gradients_of_dead_networks_and_of_zero_weights_at_the_start_pass(kind, registered):
+    check_block(registered(Wrapped(kind)), (4, 5, 5))
+
+
+class StoppedSpace(Small):
+    def decode(self, values):
+        stages = ((Conv(width=4, stride=2),), (Wrapped("TimesZero"),), (Classifier(classes=4),))
+        return Architecture((1, 12, 12), stages)
+
+
+def test_a_network_with_a_part_that_never_learns_fails_the_check_of_gradients(registered):
+    registered(Wrapped("TimesZero"))
+    with pytest.raises(ContractError, match=r"the gradient of stages\.1\.0\.a\.weight is always zero") as error:
+        gradients_reach_every_parameter(StoppedSpace(), np.zeros((1, 2), dtype=np.int64))
+    assert json.loads(error.value.sample) == {"width": 8, "kernel": 3}
 
 
 def test_a_block_that_is_not_registered_is_told():

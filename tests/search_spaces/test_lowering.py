@@ -1,8 +1,10 @@
+import onnxruntime
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
+from latency_models.graph import GraphInput, float_model
 from search_spaces import counts
 from search_spaces.build import build
 from search_spaces.errors import LoweringError
@@ -115,6 +117,81 @@ def test_attention_is_matrix_products_and_softmax():
     assert counts.macs(workload) == 16 * 8 * 24 + 2 * 16 * 16 * 8
 
 
+class SelfAttention(nn.Module):
+    def __init__(self, heads, **options):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, heads, batch_first=True)
+        self.options = options
+
+    def forward(self, x):
+        return self.attention(x, x, x, **self.options)[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"need_weights": False}], ids=["weights", "scaled_dot_product_attention"])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_torchs_attention_has_the_products_and_parameters_of_its_formula(heads, options):
+    tokens, width = 16, 8
+    workload = record(SelfAttention(heads, **options), (tokens, width))
+    projections = 4 * tokens * width * width
+    scores_and_mix = 2 * heads * tokens * tokens * (width // heads)
+    assert counts.macs(workload) == projections + scores_and_mix
+    assert counts.parameters(workload) == 4 * (width * width + width)
+    softmax = [op for op in workload if op.kind == "softmax"]
+    assert len(softmax) == 1
+    assert softmax[0].output.elements == heads * tokens * tokens
+    assert softmax[0].integer("axis") == len(softmax[0].output.shape) - 1
+
+
+def test_torchs_transformer_layer_has_attention_and_a_perceptron():
+    tokens, width, hidden = 16, 8, 24
+    workload = record(nn.TransformerEncoderLayer(width, 2, hidden, batch_first=True), (tokens, width))
+    attention = 4 * tokens * width * width + 2 * tokens * tokens * width
+    assert counts.macs(workload) == attention + 2 * tokens * width * hidden
+    assert [op.kind for op in workload].count("layer_norm") == 2
+
+
+class Stacked(nn.Module):
+    def forward(self, x):
+        return torch.stack([x, x.relu(), x.abs()], -1)
+
+
+class GlobalMax(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.AdaptiveMaxPool2d(1)
+
+    def forward(self, x):
+        return self.pool(x).flatten(1)
+
+
+def test_stacking_is_reshapes_that_cost_nothing_and_one_concatenation():
+    workload = record(Stacked(), (4, 8, 8))
+    assert sorted(op.kind for op in workload) == ["abs", "concat", "relu", "reshape", "reshape", "reshape"]
+    assert workload.output.shape == (1, 4, 8, 8, 3)
+    elements = 4 * 8 * 8
+    assert counts.activation_traffic_bytes(workload) == 4 * (2 * 2 * elements + 2 * 3 * elements)
+
+
+def test_global_max_pooling_is_a_maximum_over_both_sides():
+    workload = record(GlobalMax(), (4, 8, 8))
+    assert [op.kind for op in workload] == ["amax", "reshape"]
+    assert next(iter(workload)).integers("axes") == (2, 3)
+    assert counts.activation_traffic_bytes(workload) == 4 * (4 * 8 * 8 + 4)
+
+
+@pytest.mark.parametrize("module", [Stacked(), GlobalMax()], ids=["stack", "adaptive-max"])
+def test_rewritten_operators_compute_in_onnx_what_torch_computes(module):
+    session = onnxruntime.InferenceSession(
+        float_model(
+            record(module, (4, 8, 8)), weights={}, graph_input=GraphInput(dtype="float32", layout="nchw")
+        ).SerializeToString(),
+        providers=["CPUExecutionProvider"],
+    )
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    assert torch.equal(torch.from_numpy(found), module(x))
+
+
 def test_unused_operators_are_left_out():
     class Wasteful(nn.Module):
         def forward(self, x):
@@ -173,6 +250,9 @@ class Narrow(nn.Module):
     [
         (Fft(), "'_fft_r2c'.*outside the operator vocabulary"),
         (Unregistered(), "neither input, parameter nor buffer"),
+        (nn.LogSoftmax(1), "return the logits and leave it to the loss"),
+        (nn.PReLU(), "'_prelu_kernel'.*outside the operator vocabulary"),
+        (nn.AdaptiveMaxPool2d(2), "adaptive max pooling to more than one pixel"),
         (TwoOutputs(), "must return one tensor, got tuple"),
         (Narrow(), "Narrow cannot take an input of"),
         (nn.BatchNorm2d(4, track_running_stats=False), "running statistics"),
@@ -181,7 +261,7 @@ class Narrow(nn.Module):
             "not transposed",
         ),
     ],
-    ids=["operator", "constant", "outputs", "shape", "statistics", "transposed"],
+    ids=["operator", "constant", "log-softmax", "prelu", "max", "outputs", "shape", "statistics", "transposed"],
 )
 def test_what_the_vocabulary_lacks_is_named(module, message):
     with pytest.raises(LoweringError, match=message):

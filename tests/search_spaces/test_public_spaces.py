@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nas.pipeline.checking import best_pairs
 from search_spaces import counts
 from search_spaces import space as rows_of
 from search_spaces.blocks import Classifier, Conv
@@ -95,8 +96,7 @@ def test_ofa_rows_of_the_table_decode(ofa):
     for number in (0, 17, 4999):
         architecture = rows_of.decode(space, rows[number])
         assert architecture.input_shape == (3, *[int(ofa["resolution"][number])] * 2)
-        depths = [sum(bool(architecture.stages[1 + 4 * stage + block]) for block in range(4)) for stage in range(5)]
-        assert depths == list(ofa["depth"][number])
+        assert [len(stage) for stage in architecture.stages[2:-1]] == list(ofa["depth"][number])
         assert lower(architecture).output.shape == (1, 1000)
 
 
@@ -141,3 +141,17 @@ def test_ranked_subspaces_hold_the_share_and_mean_of_the_networks_that_fit(rng):
             fitting.append(counts.macs(raw))
     assert best.fitting == len(fitting) / 12
     assert best.mean_macs == pytest.approx(np.mean(fitting))
+
+
+def test_the_check_of_a_run_shows_the_best_pairs_under_the_limits_there_are():
+    space = MCUNetSpace(resolutions=(48, 64), widths=(0.3, 0.6), kernels=(3,), expansions=(3,))
+    plan = QuantizationPlan()
+    wide, narrow = (best_pairs(space, {"peak_memory_bytes": limit}, "int8", plan) for limit in (10_000_000, 16_000))
+    assert "in int8" in wide[0]
+    assert wide[1].startswith("  64 pixels, width 0.6: ")
+    assert wide[1].endswith(" 100% fit")
+    assert len(wide) == 4
+    assert not any(line.startswith("  64 pixels, width 0.6") for line in narrow)
+    assert best_pairs(space, {"latency_ms": 1.0}, "int8", plan) == []
+    assert best_pairs(space, {"weight_bytes": 10.0}, "int8", plan) == []
+    assert best_pairs(OfaMobileNetV3Space(), {"peak_memory_bytes": 1e6}, "int8", plan) == []
