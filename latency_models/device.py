@@ -1,6 +1,6 @@
 """A device: how it is reached, what it can run, and how much memory it has."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from latency_models.backends.memory import Memory
 from latency_models.timing import Backend
@@ -39,6 +39,8 @@ class Device:
         flash_bytes: For weights and code; 0 where it is no concern.
         code_bytes: Of that, taken by program code.
         in_place: Whether its runtime lets a depthwise convolution overwrite its input, as MCUNet's TinyEngine does.
+        patches: Whether its runtime computes the first blocks of a network that would not fit patch by patch, as
+            MCUNetV2's TinyEngine does; memory and MACs are then those of `search_spaces.patches.patches_above`.
         alignment: Channels that fill the lanes of its vector unit; narrower steps buy no time.
         opset: Highest ONNX opset of its runtime.
         ir_version: Highest ONNX IR version of its runtime.
@@ -54,6 +56,7 @@ class Device:
     flash_bytes: int = 0
     code_bytes: int = 0
     in_place: bool = False
+    patches: bool = False
     alignment: int = 8
     opset: int = 18
     ir_version: int = 8
@@ -95,8 +98,12 @@ class Device:
 
     @property
     def plan(self) -> QuantizationPlan:
-        """The 8-bit scheme; until one was chosen, unsigned activations with signed weights."""
-        return self.quantization or QuantizationPlan()
+        """The 8-bit scheme; until one was chosen, unsigned activations with signed weights.
+
+        Where nothing is timed, or patches are computed, no channel is padded for the sake of onnxruntime's kernels.
+        """
+        plan = self.quantization or QuantizationPlan()
+        return replace(plan, pad_depthwise=plan.pad_depthwise and self.is_timed and not self.patches)
 
     @property
     def is_timed(self) -> bool:

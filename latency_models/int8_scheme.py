@@ -3,7 +3,7 @@
 On x86 the product of an unsigned with a signed byte is one instruction, so activations are unsigned (U8S8). Without
 VNNI the instruction adds pairs of products in 16 bits, which saturate: weights then keep to 7 bits. S8S8 there falls
 back to slower kernels (1.27 times here). On Arm both exist, and which is faster differs by core and by runtime
-version, so both are timed.
+version, so both are timed. Channels of depthwise convolutions are padded for the kernel of onnxruntime on x86 alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,16 +45,21 @@ class Scheme:
 def candidates(fingerprint: Mapping[str, str]) -> tuple[QuantizationPlan, ...]:
     """Return the schemes that may be the fastest on a device with that fingerprint, by instruction set.
 
-    One where the instruction set decides, two where only a clock can. A device that tells no machine (a table, a
-    program) gets U8S8 alone; its description should say otherwise where that is wrong.
+    One where the instruction set decides, two where only a clock can; whether channels are padded is left to
+    `choose_scheme`. A device that tells no machine (a table, a program) gets U8S8 alone; its description should say
+    otherwise where that is wrong.
     """
-    machine = fingerprint.get("machine", "").split(" ")[0].lower()
+    machine = _machine(fingerprint)
     if machine in _ARM:
         return (S8S8, U8S8)
     if machine in _X86:
         has_vnni = any(name in _VNNI for name in fingerprint.get("instruction_sets", "").split())
         return (U8S8,) if has_vnni else (U8S7,)
     return (U8S8,)
+
+
+def _machine(fingerprint: Mapping[str, str]) -> str:
+    return fingerprint.get("machine", "").split(" ")[0].lower()
 
 
 def choose_scheme(
@@ -68,7 +73,8 @@ def choose_scheme(
     """Return the scheme of a device; where two are possible, the one whose files it runs faster.
 
     Args:
-        device: Where to time; a device that names its own `quantization` keeps it.
+        device: Where to time; a device that names its own `quantization` keeps it, less a padding that only x86 gains
+            from.
         fingerprint: What its backend says about it.
         architectures: What to time, three of middling size are enough.
         graph_input: How files take their input.
@@ -77,11 +83,11 @@ def choose_scheme(
     Raises:
         MeasurementError: The device refuses all files, or never settles.
     """
+    pads = device.plan.pad_depthwise and _machine(fingerprint) in ("", *_X86)
     if device.quantization is not None:
-        return Scheme(
-            plan=device.quantization, reason=f"{words(device.quantization)}, as the device's description says"
-        )
-    plans = candidates(fingerprint)
+        named = replace(device.quantization, pad_depthwise=pads)
+        return Scheme(plan=named, reason=f"{words(named)}, as the device's description says")
+    plans = [replace(plan, pad_depthwise=pads) for plan in candidates(fingerprint)]
     if len(plans) > 1 and device.backend.live and "int8" in device.precisions and architectures:
         return _faster(device, plans, architectures, graph_input, folder)
     machine = fingerprint.get("machine", "")

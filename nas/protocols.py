@@ -117,12 +117,16 @@ class ExportContext:
     Attributes:
         opset: Highest ONNX opset that the runtime loads.
         ir_version: Highest ONNX IR version that it loads.
+        in_place: Whether it lets a depthwise convolution overwrite its input.
+        patch_above: Bytes of activations above which it computes the first blocks patch by patch; None for never.
         decoding: Sentences that say how an image file becomes pixels; files carry them along.
         progress: Told how far the exporter is.
     """
 
     opset: int = 18
     ir_version: int = 8
+    in_place: bool = False
+    patch_above: float | None = None
     decoding: tuple[str, ...] = ()
     progress: Progress = field(default=quiet)
 

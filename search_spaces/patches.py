@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from search_spaces import counts
 from search_spaces.fusion import fuse, fuse_segment
-from search_spaces.memory import Buffer, bound_bytes, live_buffers, segment_peak_bytes
+from search_spaces.memory import Buffer, bound_bytes, live_buffers, peak_bytes, segment_peak_bytes
 from search_spaces.workload import ACTIVATIONS, Op, Segment, Value, Workload
 
 Region = tuple[tuple[int, int], tuple[int, int]]
@@ -59,6 +59,11 @@ class PatchPlan:
     def overhead(self) -> float:
         """Share of MACs that is added."""
         return self.macs / self.plain_macs - 1.0
+
+    @property
+    def words(self) -> str:
+        """What is computed in patches, for the source of a figure."""
+        return f"first {self.segments} blocks in {self.patches} x {self.patches} patches"
 
 
 def patchable_segments(workload: Workload) -> int:
@@ -133,6 +138,22 @@ def best_patches(
             if min(shape[2:], default=0) >= side
         ]
     return min((plan for plan in found if plan.overhead <= max_overhead), key=lambda plan: (plan.peak_bytes, plan.macs))
+
+
+def patches_above(workload: Workload, limit: float, *, in_place: bool = False) -> PatchPlan | None:
+    """Return the best patches of a network that needs more than `limit` bytes without; None where it fits or none help.
+
+    Patches compute borders again, so a network that fits runs without them.
+
+    Args:
+        workload: The network, at the precision that ships.
+        limit: Bytes of activations that fit.
+        in_place: Whether depthwise convolutions overwrite their input.
+    """
+    if peak_bytes(workload, in_place=in_place) <= limit:
+        return None
+    plan = best_patches(workload, in_place=in_place)
+    return plan if plan.segments else None
 
 
 @functools.lru_cache(maxsize=1024)

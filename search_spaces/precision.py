@@ -31,12 +31,16 @@ class QuantizationPlan:
         per_channel: Whether each output channel of a weight has its own scale.
         reduce_range: Whether weights use 7 bits, for x86 without VNNI where 16-bit sums would saturate.
         keep_float: Scopes of operators that stay float32.
+        pad_depthwise: Whether the file's depthwise convolutions get channels of zeros up to whole vectors of
+            onnxruntime's 8-bit kernel on x86. They buy time there and cost memory and weights, so devices that are no
+            x86 go without: see `latency_models.int8_scheme`. Workloads are never padded; the file is.
     """
 
     activation: Literal["uint8", "int8"] = "uint8"
     per_channel: bool = True
     reduce_range: bool = False
     keep_float: tuple[str, ...] = ()
+    pad_depthwise: bool = True
 
 
 def with_precision(workload: Workload, plan: QuantizationPlan | None) -> Workload:

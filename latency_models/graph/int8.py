@@ -88,7 +88,8 @@ def prepared_network(
 ) -> Network:
     """Return the layers of an int8 file after all rewrites, with the given weights or random ones."""
     network = simplify(read_network(with_precision(workload, plan), weights, seed=seed))
-    return pad_depthwise(fold_channel_moves(use_depthwise_kernels(place_islands(network))))
+    network = fold_channel_moves(use_depthwise_kernels(place_islands(network)))
+    return pad_depthwise(network) if plan.pad_depthwise else network
 
 
 def _write_island(t: Tensors, layer: Layer, shapes: Mapping[str, Shape]) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nas.export.audit import Audit
-    from nas.export.manifest import read_exported
-    from nas.export.model_card import add_figures
+    from nas.export.manifest import counted, read_exported
+    from nas.export.model_card import add_results
     from nas.export.onnx import OnnxExporter
     from nas.export.parity import compare, require_parity
     from nas.export.preprocessing import InputForm
@@ -25,8 +25,9 @@ _HOME = {
     "InputForm": "nas.export.preprocessing",
     "OnnxExporter": "nas.export.onnx",
     "Trial": "nas.export.trial",
-    "add_figures": "nas.export.model_card",
+    "add_results": "nas.export.model_card",
     "compare": "nas.export.parity",
+    "counted": "nas.export.manifest",
     "read_exported": "nas.export.manifest",
     "require_parity": "nas.export.parity",
     "require_verified": "nas.export.verification",
@@ -40,8 +41,9 @@ __all__ = [
     "InputForm",
     "OnnxExporter",
     "Trial",
-    "add_figures",
+    "add_results",
     "compare",
+    "counted",
     "read_exported",
     "require_parity",
     "require_verified",

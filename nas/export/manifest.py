@@ -9,15 +9,17 @@ from typing import Any
 
 import onnx
 
+from latency_models.graph import file_workload, stored_bytes
 from nas.candidate import Candidate, Exported, ExportedFile, OnDevice, Parity
 from nas.export.audit import Audit
 from nas.export.metadata import FORMAT, Record, plan_record
 from nas.run import disk_errors, read_json, write_json
-from search_spaces.counts import macs, parameters, weight_bytes
+from search_spaces.counts import macs, parameters
 from search_spaces.errors import RunError
 from search_spaces.measurement import Measurement
 from search_spaces.memory import plan_memory
-from search_spaces.precision import Precision
+from search_spaces.patches import patches_above
+from search_spaces.precision import Precision, QuantizationPlan, with_precision
 from search_spaces.workload import Workload
 
 MANIFEST = "manifest.json"
@@ -40,20 +42,43 @@ def sha256(path: Path) -> str:
         raise RunError(f"{path} cannot be read: {error.strerror}; export the network again") from error
 
 
-def counted(workload: Workload) -> dict[str, Measurement]:
-    """Return what a workload costs at its precision, counted."""
-    arena = plan_memory(workload)
-    planned = "arena of one inference, image included" + ("" if arena.is_optimal else ", above its lower bound")
+def counted(
+    workload: Workload, plan: QuantizationPlan | None, *, in_place: bool = False, patch_above: float | None = None
+) -> dict[str, Measurement]:
+    """Return what the file of a network costs, counted: the one place all that speaks of a file takes this from.
+
+    Args:
+        workload: The network, fused or not.
+        plan: The 8-bit scheme of the file; None for the float file.
+        in_place: Whether the device's runtime lets a depthwise convolution overwrite its input.
+        patch_above: Bytes of activations above which it computes the first blocks patch by patch; None for never.
+    """
+    total, (peak, planned), patched = macs(workload), _planned(workload, plan, in_place=in_place), ""
+    if patch_above is not None:
+        stage = patches_above(with_precision(workload, plan), patch_above, in_place=in_place)
+        if stage is not None:
+            total, peak, patched = stage.macs, stage.peak_bytes, stage.words
+            planned = f"liveness bound, {patched}"
+    found = {
+        "weight_bytes": (stored_bytes(workload, plan), "bytes", "as the file stores them"),
+        "peak_memory_bytes": (peak, "bytes", planned),
+        "macs": (total, "MAC", patched),
+        "parameters": (parameters(workload), "parameters", ""),
+    }
     return {
-        "macs": Measurement(value=macs(workload), unit="MAC", origin="counted"),
-        "parameters": Measurement(value=parameters(workload), unit="1", origin="counted"),
-        "weight_bytes": Measurement(value=weight_bytes(workload), unit="bytes", origin="counted"),
-        "peak_memory_bytes": Measurement(value=arena.arena_bytes, unit="bytes", origin="counted", source=planned),
+        name: Measurement(value=float(value), unit=unit, origin="counted", source=source)
+        for name, (value, unit, source) in found.items()
     }
 
 
-def file_entry(file: ExportedFile, model: onnx.ModelProto, workload: Workload, audit: Audit) -> Record:
-    """Return what the manifest says about one file."""
+def _planned(workload: Workload, plan: QuantizationPlan | None, *, in_place: bool) -> tuple[int, str]:
+    """Return the size of the planned arena, and what to call it."""
+    arena = plan_memory(file_workload(workload, plan), in_place=in_place)
+    return arena.arena_bytes, "planned arena, image included" + ("" if arena.is_optimal else ", above its lower bound")
+
+
+def file_entry(file: ExportedFile, model: onnx.ModelProto, figures: Mapping[str, Measurement], audit: Audit) -> Record:
+    """Return what the manifest says about one file; `figures` are those of `counted`."""
     return {
         "name": file.path.name,
         "precision": file.precision,
@@ -61,7 +86,7 @@ def file_entry(file: ExportedFile, model: onnx.ModelProto, workload: Workload, a
         "num_bytes": file.num_bytes,
         "opset": opset_of(model),
         "ir_version": model.ir_version,
-        "figures": {name: known.to_dict() for name, known in counted(workload).items()},
+        "figures": {name: known.to_dict() for name, known in figures.items()},
         "audit": audit.to_dict(),
     }
 
@@ -77,7 +102,7 @@ def manifest(candidate: Candidate, shared: Mapping[str, Any], files: Sequence[Re
     Args:
         candidate: What was exported.
         shared: The metadata that all files share.
-        files: Entries, the float file first; the last one is what the candidate ships as.
+        files: Entries, the float file first; the last one is what the candidate ships as, until a run decides.
     """
     return {
         "format": FORMAT,
@@ -86,8 +111,7 @@ def manifest(candidate: Candidate, shared: Mapping[str, Any], files: Sequence[Re
         "quantization": plan_record(candidate.quantization),
         "files": list(files),
         "metadata": dict(shared),
-        "history": [step.to_dict() for step in candidate.history],
-        "figures": {},
+        "history": [],
     }
 
 

@@ -123,14 +123,18 @@ def describe(candidate: Candidate, task: Task, form: InputForm, *, decoding: tup
         "decoding": list(decoding),
         "architecture": architecture.to_dict() if architecture is not None else None,
         "architecture_key": architecture.key if architecture is not None else None,
-        "stages": [step.stage for step in candidate.history if step.verdict == "kept"],
+        "stages": list(candidate.stages),
         "tools": environment(),
     }
 
 
 def of_file(shared: Mapping[str, Any], precision: Precision, quantization: Record | None) -> Record:  # Any: JSON
-    """Return the record of one file; `quantization` is the plan of an 8-bit one, see `plan_record`."""
-    return {**shared, "precision": precision, "quantization": quantization}
+    """Return the record of one file; `quantization` is the plan of an 8-bit one, see `plan_record`.
+
+    Quantization changes no weight of the float file beside the 8-bit one, so it is none of that file's stages.
+    """
+    stages = [stage for stage in shared["stages"] if precision == "int8" or stage != "quantize"]
+    return {**shared, "stages": stages, "precision": precision, "quantization": quantization}
 
 
 def plan_record(plan: QuantizationPlan | None) -> Record | None:

@@ -1,14 +1,15 @@
 """`model_card.md`: what the files of an export are, in one page, and what they are not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.candidate import Parity
-from nas.export.manifest import MANIFEST, read_manifest, read_parities
+from nas.candidate import Parity, StageRecord
+from nas.export.manifest import MANIFEST, NAMES, read_manifest, read_parities
 from nas.export.usage import usage
 from nas.run import write_atomic, write_json
 from search_spaces.measurement import Measurement
+from search_spaces.precision import Precision
 
 CARD = "model_card.md"
 
@@ -17,11 +18,19 @@ Record = Mapping[str, Any]  # Any: JSON values
 _COUNTED = ("num_bytes", "weight_bytes", "peak_memory_bytes", "macs", "parameters")
 
 
-def add_figures(folder: Path, figures: Mapping[str, Mapping[str, Measurement]]) -> None:
-    """Add what was measured of exported files to their manifest and card.
+def add_results(
+    folder: Path,
+    *,
+    ships: Precision,
+    history: Sequence[StageRecord],
+    figures: Mapping[str, Mapping[str, Measurement]],
+) -> None:
+    """Add what a run found out about an export to its manifest and card.
 
     Args:
         folder: An export folder.
+        ships: Precision of the file that ships.
+        history: Every stage that was tried, and what its gate said.
         figures: By file name, then by figure: latency_ms, accuracy, ... A figure that is there is replaced.
 
     Raises:
@@ -29,6 +38,7 @@ def add_figures(folder: Path, figures: Mapping[str, Mapping[str, Measurement]]) 
         KeyError: A file that the manifest does not know.
     """
     record = read_manifest(folder)
+    record |= {"model": NAMES[ships], "precision": ships, "history": [step.to_dict() for step in history]}
     entries = {entry["name"]: entry for entry in record["files"]}
     for name, known in figures.items():
         entries[name]["figures"] |= {figure: value.to_dict() for figure, value in known.items()}
@@ -49,7 +59,7 @@ def card(manifest: Record, parities: Mapping[str, Parity]) -> str:
         [
             f"# {metadata['task']}: a classifier of {len(classes)} classes",
             "",
-            f"`{manifest['model']}` is the file to ship. {_made(metadata)}",
+            f"`{manifest['model']}` is the file to ship. {_made(manifest)}",
             "",
             *_files(manifest),
             "",
@@ -74,10 +84,13 @@ def card(manifest: Record, parities: Mapping[str, Parity]) -> str:
     )
 
 
-def _made(metadata: Record) -> str:
+def _made(manifest: Record) -> str:
+    metadata = manifest["metadata"]
     key = metadata["architecture_key"]
     network = f"network `{key}`" if key else "a network outside the block vocabulary"
-    stages = ", ".join(metadata["stages"]) or "none"
+    tried = manifest["history"]
+    kept = [step["stage"] for step in tried if step["verdict"] == "kept"] if tried else metadata["stages"]
+    stages = ", ".join(kept) or "none"
     return (
         f"It holds {network}, trained on data `{metadata['data_hash'][:16] or 'without a hash'}`; compression stages "
         f"kept: {stages}."

@@ -18,7 +18,7 @@ from nas.candidate import Candidate, Exported, ExportedFile
 from nas.export.audit import Audit, audit
 from nas.export.dynamo import export_module
 from nas.export.int8 import export_int8
-from nas.export.manifest import MANIFEST, NAMES, clear, file_entry, manifest, sha256, write_parities
+from nas.export.manifest import MANIFEST, NAMES, clear, counted, file_entry, manifest, sha256, write_parities
 from nas.export.metadata import describe, embed, of_file, plan_record
 from nas.export.model_card import write_card
 from nas.export.parity import compare
@@ -97,7 +97,10 @@ class OnnxExporter:
             workload = variant.workload()
             found = audit(path, workload, keep=variant.precision == "int8")
             file = self._checked(path, candidate, task, variant.precision, found)
-            entries.append(file_entry(file, model, workload, found))
+            figures = counted(
+                workload, variant.quantization, in_place=context.in_place, patch_above=context.patch_above
+            )
+            entries.append(file_entry(file, model, figures, found))
             files.append(file)
         write_parities(folder, files)
         record = manifest(candidate, shared, entries)

@@ -25,6 +25,8 @@ from search_spaces.measurement import Measurement
 from search_spaces.space import SearchSpace, decode, mutate, sample, size
 
 _UNITS = {"macs": "MAC", "parameters": "parameters", "weight_bytes": "bytes", "peak_memory_bytes": "bytes"}
+_SOURCES = {"weight_bytes": "sum over blocks", "peak_memory_bytes": "liveness bound"}
+"""Other figures than those of a written file, which knows more: see `nas.export.counted`."""
 
 
 def run_search(
@@ -132,7 +134,10 @@ def _searched(entry: Entry, on_front: bool) -> SearchedNetwork:
     for name, value in entry.figures.items():
         timed = name.endswith("_ms")
         figures[name] = Measurement(
-            value=value, unit="ms" if timed else _UNITS[name], origin="predicted" if timed else "counted"
+            value=value,
+            unit="ms" if timed else _UNITS[name],
+            origin="predicted" if timed else "counted",
+            source=_SOURCES.get(name, ""),
         )
     return SearchedNetwork(
         key=entry.key,

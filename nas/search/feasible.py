@@ -119,7 +119,7 @@ def _least(
 
     Operators the device lacks are never allowed.
     """
-    held = [*others, "unsupported operators", "operators never timed"]
+    held = [*others, "unsupported operators", "operators never timed", "far outside the timed latencies"]
 
     def broken(c: Costs) -> Floats:
         total = np.zeros(len(c.objective))

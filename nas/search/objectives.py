@@ -9,10 +9,12 @@ import numpy.typing as npt
 
 from latency_models.device import Device
 from latency_models.prediction import AdditivePredictor, Predictor, residual_quantile
+from latency_models.timed_range import timed_span
 from search_spaces import counts, memory
 from search_spaces.architecture import Architecture
 from search_spaces.fusion import fuse_segment
 from search_spaces.lowering import lower
+from search_spaces.patches import patches_above
 from search_spaces.precision import Precision, QuantizationPlan, quantize_segment, with_precision
 from search_spaces.restrict import unsupported_ops
 from search_spaces.space import ChainSpace, Rows, SearchSpace, decode
@@ -33,10 +35,11 @@ class Budget:
     Attributes:
         latency_ms: Compared with the upper quantile of the prediction, and with the measurement in the end.
         parameters: Trainable parameters.
-        weight_bytes: Weights, biases and quantization tables.
+        weight_bytes: Weights, biases and quantization tables; the sum over blocks while searching, then what the
+            file stores.
         macs: Multiply-accumulates.
         peak_memory_bytes: Activations alive at once; compared with the liveness bound while searching and with
-            the plan in the end.
+            the plan of the file, padded channels included, before a network is trained to the end and after.
         level: Probability with which a network must stay under `latency_ms` by prediction.
         precision: What ships: float32, int8, or the faster of those that fit.
     """
@@ -154,7 +157,7 @@ class RowCosts:
 
     def _judge_precision(self, raw: Mapping[str, Floats], precision: Precision) -> Costs:
         figures = {
-            "macs": raw["macs"],
+            "macs": raw.get(f"macs.{precision}", raw["macs"]),
             "parameters": raw["parameters"],
             "weight_bytes": raw[f"weight_bytes.{precision}"],
             "peak_memory_bytes": raw[f"peak_memory_bytes.{precision}"],
@@ -168,22 +171,18 @@ class RowCosts:
             }
             bounds["latency_ms"] = figures["upper_ms"]
             excess["operators never timed"] = raw[f"unseen.{precision}"]
+            span = timed_span(self.predictors[precision])
+            if span is not None:
+                excess["far outside the timed latencies"] = _beyond(figures["latency_ms"], *span)
         for name, limit in self.limits().items():
             if name in bounds:
                 excess[name] = bounds[name] / limit - 1.0
-        objective = figures.get("latency_ms", raw["macs"])
+        objective = figures.get("latency_ms", figures["macs"])
         return Costs(np.zeros(len(objective), np.int64), (precision,), objective, figures, excess)
 
     def limits(self) -> dict[str, float]:
         """Return the budget's limits, tightened by the device's memory and flash."""
-        limits = self.budget.limits()
-        for name, most in (
-            ("peak_memory_bytes", self.device.arena_bytes),
-            ("weight_bytes", self.device.weight_limit_bytes),
-        ):
-            if most is not None:
-                limits[name] = min(limits.get(name, np.inf), float(most))
-        return limits
+        return limits_on(self.device, self.budget)
 
     def _prices(self) -> dict[str, Price]:
         allowed = frozenset(self.device.allow_ops)
@@ -216,7 +215,7 @@ class RowCosts:
 
     def _tables(self) -> Callable[[Rows], Mapping[str, Floats]] | None:
         additive = all(isinstance(predictor, AdditivePredictor) for predictor in self.predictors.values())
-        if not isinstance(self.space, ChainSpace) or not additive:
+        if not isinstance(self.space, ChainSpace) or not additive or self.device.patches:
             return None
         tables = CostTables(self.space, self._prices())
 
@@ -244,6 +243,14 @@ class RowCosts:
 
         return price
 
+    def _peak_and_macs(self, workload: Workload) -> tuple[float, float]:
+        """Return both as the device's runtime has them: in patches where it can and the network needs it."""
+        in_place, limit = self.device.in_place, patch_above(self.device, self.limits())
+        stage = None if limit is None else patches_above(workload, limit, in_place=in_place)
+        if stage is not None:
+            return float(stage.peak_bytes), float(stage.macs)
+        return float(memory.peak_bytes(workload, in_place=in_place)), float(counts.macs(workload))
+
     def _scalar(self, architecture: Architecture) -> dict[str, float]:
         raw = lower(architecture)
         allowed = frozenset(self.device.allow_ops)
@@ -255,7 +262,8 @@ class RowCosts:
         for precision in self.precisions:
             workload = with_precision(raw, self.plan(precision))
             found[f"weight_bytes.{precision}"] = float(counts.weight_bytes(workload))
-            found[f"peak_memory_bytes.{precision}"] = float(memory.peak_bytes(workload, in_place=self.device.in_place))
+            peak, total = self._peak_and_macs(workload)
+            found[f"peak_memory_bytes.{precision}"], found[f"macs.{precision}"] = peak, total
             predictor = self.predictors.get(precision)
             if predictor is not None:
                 prediction = predictor.predict([workload])
@@ -263,6 +271,26 @@ class RowCosts:
                 found[f"upper_ms.{precision}"] = float(prediction.quantile_ms(self.budget.level)[0])
                 found[f"unseen.{precision}"] = float(len(predictor.unseen(workload)))
         return found
+
+
+def _beyond(latency_ms: Floats, low: float, high: float) -> Floats:
+    """Return by what share latencies lie more than a factor of 2 outside what was timed; 0 and less where inside."""
+    beyond: Floats = np.maximum(0.5 * low / np.maximum(latency_ms, 1e-9), latency_ms / (2.0 * high)) - 1.0
+    return beyond
+
+
+def limits_on(device: Device, budget: Budget) -> dict[str, float]:
+    """Return a budget's limits by name, tightened by the device's memory and flash."""
+    limits = budget.limits()
+    for name, most in (("peak_memory_bytes", device.arena_bytes), ("weight_bytes", device.weight_limit_bytes)):
+        if most is not None:
+            limits[name] = min(limits.get(name, np.inf), float(most))
+    return limits
+
+
+def patch_above(device: Device, limits: Mapping[str, float]) -> float | None:
+    """Return the bytes above which the device's runtime computes first blocks in patches; None for never."""
+    return limits.get("peak_memory_bytes") if device.patches else None
 
 
 def _unsupported(segment: Segment, allowed: frozenset[str]) -> float:

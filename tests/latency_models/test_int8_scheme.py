@@ -1,13 +1,14 @@
 """The 8-bit scheme follows the device's instruction set, never this machine's."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import onnx
 import pytest
 
+from latency_models.backends.memory import Memory
 from latency_models.device import Device
 from latency_models.graph import GraphInput
 from latency_models.int8_scheme import S8S8, U8S7, U8S8, candidates, choose_scheme, suited, words
@@ -74,16 +75,54 @@ def test_on_arm_the_scheme_that_measures_faster_is_taken(networks, tmp_path, sig
     backend = Arm(signed, unsigned)
     device = Device(name="pi", backend=backend)
     scheme = choose_scheme(device, backend.fingerprint(), networks, GraphInput(), folder=tmp_path)
-    assert scheme.plan == plan
+    assert scheme.plan == replace(plan, pad_depthwise=False)
     assert "1.30 times as fast" in scheme.reason
 
 
 def test_a_scheme_that_the_user_names_is_kept(networks, tmp_path):
     device = Device(name="pi", backend=Arm(9.0, 1.0), quantization=S8S8)
     scheme = choose_scheme(device, device.backend.fingerprint(), networks, GraphInput(), folder=tmp_path)
-    assert scheme.plan == S8S8
+    assert scheme.plan == replace(S8S8, pad_depthwise=False)
     assert "as the device's description says" in scheme.reason
     assert not list(tmp_path.iterdir())
+
+
+@dataclass(frozen=True)
+class Described:
+    """A device that tells its machine and measures nothing."""
+
+    machine: str
+    live: ClassVar[bool] = False
+
+    def fingerprint(self) -> Mapping[str, str]:
+        return {"machine": self.machine, "instruction_sets": "avx512_vnni"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "pads"),
+    [
+        (Described("x86_64"), True),
+        (Described("AMD64"), True),
+        (Described(""), True),
+        (Described("aarch64"), False),
+        (Described("armv7l"), False),
+        (Described("riscv64"), False),
+        (Memory(), False),
+    ],
+    ids=["x86", "windows", "untold", "arm", "old arm", "risc-v", "memory"],
+)
+@pytest.mark.parametrize("named", [None, S8S8], ids=["found", "named"])
+def test_channels_are_padded_for_x86_alone(backend, pads, named, tmp_path):
+    device = Device(name="board", backend=backend, quantization=named)
+    scheme = choose_scheme(device, backend.fingerprint(), [], GraphInput(), folder=tmp_path)
+    assert scheme.plan.pad_depthwise is pads
+    assert suited(device, backend.fingerprint(), scheme).plan.pad_depthwise is pads
+
+
+def test_a_description_may_leave_padding_out(tmp_path):
+    device = Device(name="pc", backend=Described("x86_64"), quantization=QuantizationPlan(pad_depthwise=False))
+    scheme = choose_scheme(device, device.backend.fingerprint(), [], GraphInput(), folder=tmp_path)
+    assert not scheme.plan.pad_depthwise
 
 
 def test_files_are_no_newer_than_the_runtime_opens():

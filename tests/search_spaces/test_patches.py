@@ -11,7 +11,7 @@ from search_spaces.build import build
 from search_spaces.lowering import lower, record
 from search_spaces.memory import peak_bytes
 from search_spaces.mobilenet_v2 import mobilenet_v2
-from search_spaces.patches import _grid, _joined, _part, best_patches, patchable_segments, plan_patches
+from search_spaces.patches import _grid, _joined, _part, best_patches, patchable_segments, patches_above, plan_patches
 from search_spaces.precision import QuantizationPlan, with_precision
 from search_spaces.shuffle_blocks import ShuffleUnit
 from search_spaces.workload import Workload
@@ -93,6 +93,18 @@ def test_best_patches_leaves_a_network_alone_that_does_not_gain():
     small = Architecture((1, 8, 8), ((Conv(width=2, stride=2),), (Classifier(classes=4),)))
     assert best_patches(lower(small)).segments == 0
     assert best_patches(lower(mobilenet_v2()), max_overhead=0.0).overhead == 0.0
+
+
+def test_only_a_network_that_does_not_fit_is_computed_in_patches():
+    workload = with_precision(lower(mobilenet_v2(width=0.35, input_shape=(3, 96, 96))), QuantizationPlan())
+    peak = peak_bytes(workload)
+    assert patches_above(workload, peak) is None
+    plan = patches_above(workload, peak - 1)
+    assert plan == best_patches(workload)
+    assert plan.peak_bytes < peak
+    assert plan.words == f"first {plan.segments} blocks in {plan.patches} x {plan.patches} patches"
+    small = Architecture((1, 8, 8), ((Conv(width=2, stride=2),), (Classifier(classes=4),)))
+    assert patches_above(lower(small), 1) is None
 
 
 def test_what_needs_a_whole_map_ends_the_stage():

@@ -15,7 +15,7 @@ from search_spaces.errors import ConfigError
 from search_spaces.precision import QuantizationPlan, is_quantized
 from tests.nas.train.tiny import digits, state, tiny
 
-DEVICE = QuantizationPlan(activation="int8", per_channel=False, reduce_range=True)
+DEVICE = QuantizationPlan(activation="int8", per_channel=False, reduce_range=True, pad_depthwise=False)
 
 
 def context(tmp_path, **options):
@@ -69,7 +69,7 @@ def test_scheme_is_the_devices_unless_said_otherwise(candidate, task, tmp_path):
     ships = context(tmp_path, quantization=DEVICE)
     assert Quantize().apply(candidate, task, ships).quantization == DEVICE
     changed = Quantize(per_channel=True, reduce_range=False).apply(candidate, task, ships).quantization
-    assert changed == QuantizationPlan(activation="int8")
+    assert changed == QuantizationPlan(activation="int8", pad_depthwise=False)
 
 
 def test_candidate_given_stays_as_it_was_and_shares_its_module(candidate, task, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nas.export.manifest import read_exported
-from nas.export.model_card import add_figures
+from nas.export.model_card import add_results
 from nas.export.running import run_file
 from nas.export.usage import usage
 from search_spaces.measurement import Measurement
@@ -31,7 +31,7 @@ def test_card_says_what_was_made_and_what_was_not_measured(mobile):
 
 def test_added_figures_stand_in_manifest_and_card(folder):
     latency = Measurement(value=0.25, unit="ms", origin="measured", lower=0.24, upper=0.27, source="this host")
-    add_figures(folder, {"model.int8.onnx": {"latency_ms": latency}})
+    add_results(folder, ships="int8", history=(), figures={"model.int8.onnx": {"latency_ms": latency}})
     row = next(line for line in (folder / "model_card.md").read_text().splitlines() if "latency_ms" in line)
     assert row == "| latency_ms | not measured | 0.25 [0.24, 0.27] at 90% ms (measured, this host) |"
     assert "Latency holds for the device" in (folder / "model_card.md").read_text()
@@ -42,7 +42,7 @@ def test_added_figures_stand_in_manifest_and_card(folder):
 
 def test_figures_of_an_unknown_file_are_refused(folder):
     with pytest.raises(KeyError, match=r"model.tflite"):
-        add_figures(folder, {"model.tflite": {}})
+        add_results(folder, ships="int8", history=(), figures={"model.tflite": {}})
 
 
 def test_code_on_the_card_classifies_an_image(folder, task):

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
+from latency_models.graph import stored_bytes
 from nas.candidate import Candidate
 from nas.export.manifest import counted, read_exported, sha256
 from nas.export.onnx import OnnxExporter
@@ -11,9 +12,12 @@ from nas.export.parity import require_parity
 from nas.export.running import run_file
 from nas.protocols import EXPORTERS, ExportContext
 from nas.train.evaluate import predict
-from search_spaces.counts import weight_bytes
+from search_spaces.architecture import Architecture
+from search_spaces.blocks import Classifier, Conv, InvertedResidual
+from search_spaces.build import build
 from search_spaces.errors import DataError, LoweringError
 from search_spaces.lowering import lower
+from search_spaces.memory import peak_bytes
 from search_spaces.precision import QuantizationPlan, with_precision
 from tests.nas.export.conftest import RULES
 from tests.nas.export.networks import PER_CHANNEL, VALIDATION
@@ -49,7 +53,7 @@ def test_int8_file_agrees_with_the_network_and_leaves_nothing_in_float(delivered
 
 def test_files_are_as_small_as_their_weights_say(delivered):
     for file, plan in zip(delivered.exported.files, (None, QuantizationPlan()), strict=True):
-        stored = weight_bytes(with_precision(lower(delivered.candidate.architecture), plan))
+        stored = stored_bytes(lower(delivered.candidate.architecture), plan)
         entry = next(entry for entry in delivered.exported.manifest["files"] if entry["name"] == file.path.name)
         model = onnx.load(file.path)
         metadata = sum(len(item.value) for item in model.metadata_props)
@@ -78,12 +82,29 @@ def test_manifest_says_what_the_network_is_and_costs(mobile, task):
     assert (metadata["task"], metadata["data_hash"]) == (task.name, task.data_hash)
     assert metadata["decoding"] == list(RULES)
     assert {"torch", "onnx", "onnxruntime"} <= metadata["tools"].keys()
-    for entry, variant in zip(manifest["files"], (candidate.replace(quantization=None), candidate), strict=True):
-        known = {name: figure.to_dict() for name, figure in counted(variant.workload()).items()}
+    raw = lower(candidate.architecture)
+    for entry, plan in zip(manifest["files"], (None, candidate.quantization), strict=True):
+        known = {name: figure.to_dict() for name, figure in counted(raw, plan).items()}
         assert entry["figures"] == known
         assert all(figure["origin"] == "counted" for figure in known.values())
     peaks = [entry["figures"]["peak_memory_bytes"]["value"] for entry in manifest["files"]]
-    assert peaks[0] == 4 * peaks[1]
+    assert peaks[0] == 4 * peak_bytes(with_precision(raw, candidate.quantization))
+    assert peaks[0] / 4 <= peaks[1] <= peaks[0] / 4 * 1.5  # padding of depthwise channels
+
+
+def test_manifest_and_card_say_what_the_devices_runtime_needs(untrained, task, tmp_path):
+    blocks = Conv(width=12), InvertedResidual(width=12, hidden=40), Classifier(classes=len(task.classes))
+    architecture = Architecture(untrained.preprocessing.input_shape, tuple((block,) for block in blocks))
+    candidate = untrained.replace(
+        architecture=architecture, module=build(architecture), quantization=QuantizationPlan(pad_depthwise=False)
+    )
+    exporter, context = OnnxExporter(parity_images=4), ExportContext(in_place=True)
+    exported = exporter.export(candidate, task, tmp_path, context)
+    said = exported.manifest["files"][-1]["figures"]["peak_memory_bytes"]["value"]
+    raw, plan = lower(architecture), candidate.quantization
+    assert said == counted(raw, plan, in_place=True)["peak_memory_bytes"].value
+    assert said == peak_bytes(with_precision(raw, plan), in_place=True) < peak_bytes(with_precision(raw, plan))
+    assert f"{said:,.0f}" in (tmp_path / "model_card.md").read_text()
 
 
 def test_optimized_graph_is_kept_beside_the_int8_file_under_the_name_of_its_runtime(mobile):
