@@ -52,6 +52,13 @@ class TimedRange:
         return cls(kernels=frozenset(record["kernels"]), latency_ms=(float(low), float(high)))
 
 
+def timed_span(predictor: Predictor) -> tuple[float, float] | None:
+    """Return the least and greatest latency a predictor was fitted to; None where it was fitted to none."""
+    timed = getattr(predictor, "timed", None)
+    span: tuple[float, float] | None = timed.latency_ms if timed is not None else getattr(predictor, "range_ms", None)
+    return span
+
+
 def timed_range(samples: Sequence[Sample]) -> TimedRange:
     """Return what samples cover."""
     latencies = [sample.latency_ms for sample in samples]
@@ -65,8 +72,13 @@ def kernels_of(workload: Workload) -> frozenset[str]:
     return frozenset(group for group in groups if ".size" not in group and ".lanes" not in group)
 
 
-def in_range(predictor: Predictor, workloads: Sequence[Workload]) -> Prediction:
+def in_range(predictor: Predictor, workloads: Sequence[Workload], *, names: Sequence[str] = ()) -> Prediction:
     """Return latencies, all of them inside what the predictor's samples cover.
+
+    Args:
+        predictor: Of the device.
+        workloads: Networks.
+        names: Of the networks, for messages; by default their numbers.
 
     Raises:
         MeasurementError: A network is out of range; the message says why and what to time.
@@ -76,7 +88,8 @@ def in_range(predictor: Predictor, workloads: Sequence[Workload]) -> Prediction:
         if covered:
             continue
         reason = refusal(predictor, workloads[number], float(prediction.mean_ms[number]))
-        raise MeasurementError(f"the latency of network {number} cannot be predicted: {reason}")
+        name = names[number] if names else f"network {number}"
+        raise MeasurementError(f"the latency of {name} cannot be predicted: {reason}")
     return prediction
 
 

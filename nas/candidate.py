@@ -67,7 +67,7 @@ class Candidate:
         module: The same network with weights, in evaluation mode, on the CPU.
         preprocessing: How an image becomes its input.
         quantization: How the exporter shall quantize it; None for float32.
-        history: What was done to it, in order.
+        stages: Names of the stages that made it, in order.
         figures: What the stage that made it measured; the pipeline moves it into that stage's record.
         notes: Sentences of that stage, likewise.
     """
@@ -76,7 +76,7 @@ class Candidate:
     module: nn.Module
     preprocessing: Preprocessing
     quantization: QuantizationPlan | None = None
-    history: tuple[StageRecord, ...] = field(default=())
+    stages: tuple[str, ...] = ()
     figures: Mapping[str, Measurement] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

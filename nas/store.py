@@ -34,6 +34,7 @@ def save_candidate(folder: Path, candidate: Candidate) -> None:
     record = {
         "preprocessing": asdict(candidate.preprocessing),
         "quantization": None if candidate.quantization is None else asdict(candidate.quantization),
+        "stages": list(candidate.stages),
         "figures": _figures(candidate.figures),
         "notes": list(candidate.notes),
     }
@@ -51,6 +52,7 @@ def load_candidate(folder: Path) -> Candidate:
             module=network,
             preprocessing=Preprocessing(**_tuples(record["preprocessing"])),
             quantization=None if quantization is None else QuantizationPlan(**_tuples(quantization)),
+            stages=tuple(record["stages"]),
             figures={name: Measurement.from_dict(figure) for name, figure in record["figures"].items()},
             notes=tuple(record["notes"]),
         )

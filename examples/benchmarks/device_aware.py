@@ -30,8 +30,8 @@ from latency_models.backends.table import Table
 from latency_models.device import Device
 from latency_models.probe import choose_probes
 from nas.config import RunConfig, load_config
-from nas.pipeline.main import Prepared, prepare
 from nas.pipeline.parts import search_only
+from nas.pipeline.preparing import Prepared, prepare
 from nas.pipeline.setup import fit_space, load_run_task
 from nas.search.objectives import Budget
 from nas.search.study import Entry, SearchResult

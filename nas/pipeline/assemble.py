@@ -43,12 +43,17 @@ def _delivered_step(track: Track) -> Path:
     return track.smaller if track.smaller is not None and track.shipped == "float32" else track.current
 
 
-def budget_verdict(track: Track, limits: Mapping[str, float], *, live: bool) -> tuple[bool, str]:
+def budget_verdict(
+    track: Track, limits: Mapping[str, float], *, live: bool, precisions: Sequence[Precision]
+) -> tuple[bool, str]:
     """Return whether a track's shipped file meets the budget, and the sentence that says how.
 
-    On a live device the measured latency counts; otherwise the upper end of the prediction's interval.
+    On a live device the measured latency counts; otherwise the upper end of the prediction's interval. A file in
+    another precision than those that may ship never does.
     """
     misses: list[str] = []
+    if track.shipped not in precisions:
+        misses.append(f"it computes in {track.shipped}, only {' and '.join(precisions)} may ship")
     margins: list[str] = []
     for name, limit in limits.items():
         if name not in track.figures:
@@ -74,7 +79,7 @@ def contender(
     """Return what the report says about one track; runs its files over the test split."""
     candidate = track.candidate()
     live = fitted.device.backend.live
-    meets, reason = budget_verdict(track, limits, live=live)
+    meets, reason = budget_verdict(track, limits, live=live, precisions=state.config.precisions)
     order: list[Precision] = [track.shipped]
     if track.smaller is not None and track.shipped == "float32":
         order.append("int8")
@@ -139,7 +144,7 @@ def _delivered_file(
         origin="measured",
         source="test split",
     )
-    predicted_ms = predicted_latency(track.candidate(), precision, fitted)
+    predicted_ms = predicted_latency(track.candidate(), precision, track.fitted or fitted)
     if predicted_ms is not None:
         figures["predicted_ms"] = predicted_ms
     if precision == track.shipped:
@@ -168,7 +173,7 @@ def _other_figures(track: Track, precision: Precision) -> dict[str, Measurement]
 
 def _percentiles(fitted: FittedDevice, path: Path) -> dict[str, Measurement]:
     backend = fitted.device.backend
-    if not isinstance(backend, WallClock):
+    if not isinstance(backend, WallClock) or not getattr(backend, "runs_files", True):
         return {}
     timing = backend.distribution(path)
     found = {

@@ -12,9 +12,11 @@ from latency_models.prediction import PREDICTORS, Predictor
 from nas.candidate import Candidate
 from nas.data.decode import RULES
 from nas.export import run_file
+from nas.export.trial import Trial
 from nas.pipeline.setup import State
-from nas.protocols import EvaluationContext, ExportContext, StageContext
+from nas.protocols import STAGES, EvaluationContext, ExportContext, StageContext
 from nas.run import write_json
+from nas.search.objectives import limits_on, patch_above
 from nas.search.study import Trained
 from nas.store import load_candidate, save_candidate, save_predictions
 from nas.task import Task
@@ -168,15 +170,24 @@ def apply_stage(state: State, job: StageJob) -> float:
         teacher=load_candidate(Path(job.teacher)) if job.teacher else None,
         ships=job.ships,
         quantization=state.config.device.plan,
+        compare=Trial(task),
     )
-    result = state.config.stages[job.stage].stage.apply(candidate, task, context)
+    stage = state.config.stages[job.stage].stage
+    result = stage.apply(candidate, task, context)
+    result = result.replace(stages=(*candidate.stages, STAGES.name_of(type(stage))))
     return _leave(state, result, task, folder, start)
 
 
 def export_context(state: State) -> ExportContext:
     """Return what the device's runtime allows an exporter."""
     device = state.config.device
-    return ExportContext(opset=device.opset, ir_version=device.ir_version, decoding=tuple(RULES))
+    return ExportContext(
+        opset=device.opset,
+        ir_version=device.ir_version,
+        in_place=device.in_place,
+        patch_above=patch_above(device, limits_on(device, state.config.budget)),
+        decoding=tuple(RULES),
+    )
 
 
 def _leave(state: State, candidate: Candidate, task: Task, folder: Path, start: float, *, export: bool = True) -> float:

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latency_models.profile import default_folder
+from latency_models.timed_range import in_range
 from nas.candidate import Exported
 from nas.config import RunConfig
 from nas.export import require_parity
 from nas.pipeline.jobs import export_context
-from nas.pipeline.main import Prepared, prepare
+from nas.pipeline.preparing import Prepared, prepare
 from nas.pipeline.probe_set import write_probes
 from nas.pipeline.probing import FittedDevice, fitted_device, left_out_score
 from nas.pipeline.searching import run_search
-from nas.pipeline.setup import State, description_of, fit_space, load_run_task, set_up
-from nas.pipeline.suiting import suited_config
+from nas.pipeline.setup import State, description_of, fit_space, identity_of, load_run_task, set_up
+from nas.pipeline.suiting import as_suited, suited_config
 from nas.pipeline.tracks import Track, Yard
 from nas.protocols import Progress, quiet
 from nas.results import LatencyFit
@@ -23,14 +24,16 @@ from nas.store import load_candidate
 from nas.workers import Workers, default_workers
 from search_spaces.architecture import Architecture
 from search_spaces.errors import RunError
+from search_spaces.lowering import lower
 from search_spaces.measurement import Measurement
+from search_spaces.precision import with_precision
 
 _UNITS = {"macs": "MAC", "parameters": "parameters", "weight_bytes": "bytes", "peak_memory_bytes": "bytes"}
 
 
 def search_only(config: RunConfig, folder: Path, *, progress: Progress = quiet) -> SearchResult:
     """Search, or go on searching, and return what was trained."""
-    with RunDirectory.open(folder, description_of(config)) as directory:
+    with RunDirectory.open(folder, identity_of(config)) as directory:
         prepared = prepare(config, folder, progress=progress)
         with _workers(prepared, folder) as workers:
             return run_search(
@@ -51,6 +54,7 @@ def compress_one(config: RunConfig, folder: Path, architecture: str, *, progress
 
 def export_one(config: RunConfig, folder: Path, candidate: Path, out: Path) -> Exported:
     """Export a candidate's folder once more; raises ParityFailed when a file computes something else."""
+    config = as_suited(config, folder)
     task = load_run_task(config, folder)
     found = load_candidate(candidate)
     task = task.at_size(found.preprocessing.height, found.preprocessing.width)
@@ -62,11 +66,16 @@ def export_one(config: RunConfig, folder: Path, candidate: Path, out: Path) -> E
 def predict_costs(
     config: RunConfig, folder: Path, files: Sequence[Path], *, progress: Progress = quiet
 ) -> dict[str, dict[str, Measurement]]:
-    """Return predicted latency and counted costs of architectures, by file and figure."""
+    """Return predicted latency and counted costs of architectures, by file and figure.
+
+    Raises:
+        MeasurementError: The latency model saw nothing like one of them; says what to time.
+    """
     prepared = prepare(config, folder, progress=progress)
     found = {}
     for file in files:
-        costs = prepared.costs.of([read_architecture(file)])
+        architecture = read_architecture(file)
+        costs = prepared.costs.of([architecture])
         precision = costs.precisions[int(costs.precision[0])]
         figures = {
             name: Measurement(value=float(values[0]), unit=_UNITS[name], origin="counted", source=precision)
@@ -74,15 +83,9 @@ def predict_costs(
             if name in _UNITS
         }
         if "latency_ms" in costs.figures:
-            figures["latency_ms"] = Measurement(
-                value=float(costs.figures["latency_ms"][0]),
-                unit="ms",
-                origin="predicted",
-                lower=0.0,
-                upper=max(float(costs.figures["upper_ms"][0]), float(costs.figures["latency_ms"][0])),
-                level=config.budget.level,
-                source=f"{config.device.name}, {precision}",
-            )
+            workload = with_precision(lower(architecture), prepared.costs.plan(precision))
+            prediction = in_range(prepared.fitted.predictors[precision], [workload], names=[str(file)])
+            figures["latency_ms"] = prediction.measurement(0, source=f"{config.device.name}, {precision}")
         found[str(file)] = figures
     return found
 
@@ -103,7 +106,7 @@ def fit_device(config: RunConfig, folder: Path, *, progress: Progress = quiet) -
         progress=progress,
     )
     fits = [
-        left_out_score(predictor, fitted.profile, precision, config.device)[1]
+        left_out_score(predictor, fitted.profile, precision, config.device, config.latency)[1]
         for precision, predictor in fitted.predictors.items()
     ]
     return fitted, fits
@@ -131,7 +134,7 @@ def read_architecture(path: Path) -> Architecture:
 def _one(config: RunConfig, folder: Path, named: str, *, stages: int, progress: Progress) -> Track:
     known = folder / "architectures" / f"{named}.json"
     architecture = read_architecture(known if known.exists() else Path(named))
-    with RunDirectory.open(folder, description_of(config)):
+    with RunDirectory.open(folder, identity_of(config)):
         prepared = prepare(config, folder, progress=progress)
         costs = prepared.costs.of([architecture])
         precision = costs.precisions[int(costs.precision[0])]

@@ -12,7 +12,7 @@ from nas.config import RunConfig, describe, restore
 from nas.data import load_task
 from nas.protocols import Progress, quiet
 from nas.task import Task
-from nas.train import NothingFitsError, find_augmentations, given_weights, inherit
+from nas.train import NothingFitsError, find_augmentations, given_network, given_weights, inherit
 from search_spaces.architecture import Architecture
 from search_spaces.build import build
 from search_spaces.errors import ConfigError, SpaceError
@@ -79,10 +79,35 @@ def _check(space: SearchSpace, task: Task) -> None:
         )
 
 
-def check_start(config: RunConfig, space: SearchSpace) -> None:
-    """Raise ConfigError where `train.init` is of no use: unreadable, or its weights fit none of 16 random networks."""
-    if not config.train.init:
-        return
+def check_given(config: RunConfig, task: Task, space: SearchSpace) -> None:
+    """Look at every file of weights that a run names before anything is probed or trained.
+
+    Raises:
+        ConfigError: `train.init` fits none of 16 random networks of the space, or a teacher is none for the task.
+        RunError: A file cannot be read.
+    """
+    teachers = {"train.teacher": config.train.teacher}
+    for number, gated in enumerate(config.stages):
+        teachers[f"stages[{number}].teacher"] = getattr(gated.stage, "teacher", "")
+    for place, file in teachers.items():
+        if file:
+            _check_teacher(Path(file), place, task)
+    if config.train.init:
+        _check_start(config, space)
+
+
+def _check_teacher(file: Path, place: str, task: Task) -> None:
+    images = task.preprocessing
+    architecture, _ = given_network(file, height=images.height, width=images.width)
+    classes, channels = lower(architecture).output.shape[-1], architecture.input_shape[0]
+    if (classes, channels) != (len(task.classes), images.channels):
+        raise ConfigError(
+            f"{place}: {file} tells {classes} classes apart in images of {channels} channels, the task has "
+            f"{len(task.classes)} and {images.channels}; train it on this task"
+        )
+
+
+def _check_start(config: RunConfig, space: SearchSpace) -> None:
     weights = given_weights(Path(config.train.init))
     reason = ""
     for row in sample(space, 16, np.random.default_rng(0)):
@@ -125,4 +150,18 @@ def description_of(config: RunConfig) -> dict[str, Any]:  # Any: JSON values
     """Return the configuration's JSON form, from which `set_up` restores it in another process."""
     record = describe(config)
     assert isinstance(record, dict)
+    return record
+
+
+def identity_of(config: RunConfig) -> dict[str, Any]:  # Any: JSON values
+    """Return what a run directory is held to: the configuration without what may change from one start to the next.
+
+    How many processes train, how many threads each has, and how long a search or a sustained run may take, change
+    neither which networks are asked for nor how one is judged.
+    """
+    record = description_of(config)
+    del record["workers"]
+    for name in ("max_hours", "threads"):
+        del record["train"][name]
+    record["device"]["backend"].pop("sustained_s", None)
     return record

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from latency_models.graph import stored_bytes
 from latency_models.sessions import choose_anchors, time_files
 from latency_models.timing import Timing
 from nas.candidate import Candidate, StageRecord, Verdict
 from nas.config import GatedStage, describe
-from nas.export import read_exported
+from nas.export import counted, read_exported
 from nas.gate import judge
 from nas.metrics import interval
 from nas.pipeline.jobs import DONE, EXPORT, PREDICTIONS, FinalJob, StageJob, apply_stage, train_finalist
@@ -22,16 +21,15 @@ from nas.pipeline.probing import FittedDevice
 from nas.pipeline.setup import State
 from nas.protocols import STAGES, Progress
 from nas.run import read_json, write_json
+from nas.search.objectives import limits_on, patch_above
 from nas.store import load_candidate, load_predictions, read_stage_record
 from nas.train import derived_seed
 from nas.workers import Workers
-from search_spaces import counts, memory
 from search_spaces.architecture import Architecture
 from search_spaces.errors import GateFailed
 from search_spaces.lowering import lower
 from search_spaces.measurement import Measurement
-from search_spaces.precision import Precision, QuantizationPlan, with_precision
-from search_spaces.workload import Workload
+from search_spaces.precision import Precision, with_precision
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,6 +47,7 @@ class Track:
         figures: Of that file.
         stages: Records of the stages so far.
         smaller: Folder of an int8 file that is smaller but not faster; empty for none.
+        fitted: The device and its latency models as they were before any of its files was timed.
         starts: Folders of its training from given weights and of the same one from random weights; None where there
             was one start.
         seconds: Wall time of its training and stages.
@@ -63,6 +62,7 @@ class Track:
     figures: dict[str, Measurement] = field(default_factory=dict)
     stages: list[StageRecord] = field(default_factory=list)
     smaller: Path | None = None
+    fitted: FittedDevice | None = None
     starts: tuple[Path, Path] | None = None
     seconds: float = 0.0
 
@@ -110,6 +110,7 @@ class Yard:
             jobs += [(job,) for job in self._trainings(track) if not (Path(job.folder) / DONE).exists()]
         self._run(train_finalist, jobs, "training finalists")
         for track in tracks:
+            track.fitted = self.fitted
             track.current = self._step(track, 0, "trained")
             track.seconds += read_json(track.current / DONE)["seconds"]
             if self._has_control(track):
@@ -227,7 +228,7 @@ class Yard:
             return decision.verdict, decision.reason
         if not getattr(gated.stage, "buys_time", False) or "latency_ms" not in after:
             return decision.verdict, decision.reason
-        forced = precision == "int8" and self.state.config.budget.precision == "int8"
+        forced = precision == "int8" and "float32" not in self.state.config.precisions
         if _is_faster(before["latency_ms"], after["latency_ms"]) or forced:
             return decision.verdict, f"{_speed(before, after)}; {decision.reason}"
         label = "smaller, not faster" if precision == "int8" else "not faster"
@@ -238,9 +239,7 @@ class Yard:
     def _figures(self, folder: Path, precision: Precision, timings: Timed) -> dict[str, Measurement]:
         task, candidate = self.state.task, load_candidate(folder)
         assert candidate.architecture is not None
-        raw = lower(candidate.architecture)
         plan = candidate.quantization if precision == "int8" else None
-        workload = with_precision(raw, plan)
         predicted = load_predictions(folder / f"{precision}.{PREDICTIONS}")
         source = "validation split"
         metric = interval(
@@ -252,19 +251,14 @@ class Yard:
             source=source,
         )
         file = model_file(folder, precision)
-        arena_bytes = memory.plan_memory(workload, in_place=self.fitted.device.in_place).arena_bytes
-
-        def counted(value: float, unit: str, source: str = "") -> Measurement:
-            return Measurement(value=float(value), unit=unit, origin="counted", source=source)
-
+        size = Measurement(value=float(file.stat().st_size), unit="bytes", origin="counted", source=file.name)
+        device = self.fitted.device
+        patched = patch_above(device, limits_on(device, self.state.config.budget))
         return {
             "metric": metric,
             **self._latency(folder, precision, timings),
-            "file_bytes": counted(file.stat().st_size, "bytes", file.name),
-            "weight_bytes": counted(_stored_bytes(raw, plan), "bytes"),
-            "peak_memory_bytes": counted(arena_bytes, "bytes", "planned arena"),
-            "macs": counted(counts.macs(raw), "MAC"),
-            "parameters": counted(counts.parameters(raw), "parameters"),
+            "file_bytes": size,
+            **counted(lower(candidate.architecture), plan, in_place=device.in_place, patch_above=patched),
         }
 
     def _latency(self, folder: Path, precision: Precision, timings: Timed) -> dict[str, Measurement]:
@@ -314,11 +308,6 @@ class Yard:
             self.progress(label, 0.0)
         for done, _ in enumerate(self.workers.run(job, calls), start=1):  # type: ignore[arg-type]  # two kinds of job
             self.progress(label, done / len(calls))
-
-
-def _stored_bytes(workload: Workload, plan: QuantizationPlan | None) -> int:
-    """Return the bytes of weights, biases and tables that a file of that precision holds."""
-    return counts.weight_bytes(with_precision(workload, None)) if plan is None else stored_bytes(workload, plan)
 
 
 def _precisions(folder: Path) -> list[Precision]:

@@ -79,6 +79,23 @@ def test_an_example_comes_back_from_its_description(path):
     assert describe(restore(described)) == describe(config)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            BOARD + 'backend = { type = "local" }\nprecisions = ["float32"]\n[budget]\nprecision = "int8"\n',
+            "budget.precision is int8, but the device board runs float32 only",
+        ),
+        ('[budget]\nprecision = "int8"\n[[stages]]\ntype = "distill"\n', "only int8 files may ship .*: add a stage"),
+        ('[budget]\nprecision = "float32"\n[[stages]]\ntype = "quantize"\n', "only float32 files may ship .*leave"),
+    ],
+    ids=["device runs another", "nothing makes int8 files", "a stage makes int8 files"],
+)
+def test_a_precision_that_can_never_ship_is_refused(load, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load(MINIMAL + text)
+
+
 def test_every_kind_of_field_comes_back_from_its_description(load):
     config = load(
         MINIMAL

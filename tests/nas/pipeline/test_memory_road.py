@@ -2,12 +2,15 @@
 
 import json
 
+import onnx
 import pytest
 
 from nas.config import load_config
 from nas.pipeline.checking import check_run
 from nas.pipeline.main import run
 from nas.report import render, summary_text
+from search_spaces.architecture import Architecture
+from search_spaces.lowering import lower
 
 RUN = """
 device = "stm32h743"
@@ -77,6 +80,34 @@ def test_what_ships_fits_arena_flash_and_macs(results):
     for name, limit in results.budget.items():
         assert figures[name].origin == "counted"
         assert figures[name].value <= limit
+
+
+def test_manifest_and_results_count_the_file_alike(results, folder):
+    winner = results.contender(results.winner)
+    candidates = folder / "run" / "candidates" / winner.key
+    entries = [
+        entry
+        for manifest in candidates.glob("*-quantize/export/manifest.json")
+        for entry in json.loads(manifest.read_text())["files"]
+        if entry["precision"] == "int8"
+    ]
+    assert entries
+    for entry in entries:
+        assert entry["figures"].keys() == {"weight_bytes", "peak_memory_bytes", "macs", "parameters"}
+        for name, figure in entry["figures"].items():
+            assert figure == winner.shipped.figures[name].to_dict()
+
+
+def test_no_channel_is_padded_for_kernels_that_the_device_lacks(results, folder):
+    shipped = results.contender(results.winner)
+    final = Architecture.from_json(shipped.architecture)
+    widths = sorted(op.output.shape[1] for op in lower(final) if op.kind == "conv" and op.integer("groups") > 1)
+    graph = onnx.load(folder / "run" / shipped.shipped.file).graph
+    groups = [
+        item.i for node in graph.node if node.op_type == "Conv" for item in node.attribute if item.name == "group"
+    ]
+    assert sorted(number for number in groups if number > 1) == widths
+    assert any(width % 16 for width in widths)
 
 
 def test_nothing_is_called_milliseconds(results, folder):

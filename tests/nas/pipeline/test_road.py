@@ -1,7 +1,9 @@
 """The whole road on real digits, once; then what it left behind is looked at from many sides."""
 
+import dataclasses
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,6 +12,7 @@ import pytest
 
 from nas.config import load_config
 from nas.pipeline.main import run
+from nas.pipeline.setup import identity_of
 from nas.results import RunResults
 from nas.run import EventLog
 from search_spaces.architecture import Architecture
@@ -62,6 +65,53 @@ def test_every_stage_says_what_was_before_and_after(results):
             assert {"metric", "latency_ms", "file_bytes"} <= set(stage.before) & set(stage.after)
             assert stage.before["latency_ms"].origin == stage.after["latency_ms"].origin == "measured"
             assert stage.reason
+
+
+def test_the_delivered_folder_says_what_the_report_says(results, folder):
+    for known in results.contenders:
+        delivered = (folder / "run" / known.files[0].file).parent
+        manifest = json.loads((delivered / "manifest.json").read_text())
+        card = (delivered / "model_card.md").read_text()
+        assert manifest["model"] == Path(known.files[0].file).name
+        assert manifest["precision"] == known.files[0].precision
+        assert [(step["stage"], step["verdict"]) for step in manifest["history"]] == [
+            (step.stage, step.verdict) for step in known.stages
+        ]
+        kept = [step.stage for step in known.stages if step.verdict == "kept"]
+        assert f"compression stages kept: {', '.join(kept) or 'none'}." in card
+        assert f"`{manifest['model']}` is the file to ship." in card
+        entry = next(entry for entry in manifest["files"] if entry["name"] == manifest["model"])
+        for name in ("latency_ms", "metric", "test_metric", "weight_bytes", "peak_memory_bytes"):
+            assert entry["figures"][name]["value"] == known.files[0].figures[name].value
+
+
+def test_a_files_metadata_name_the_stages_that_made_it(results, folder):
+    for known in results.contenders:
+        model = onnx.load(folder / "run" / known.files[0].file)
+        stages = next(json.loads(item.value) for item in model.metadata_props if item.key == "stages")
+        kept = [step.stage for step in known.stages if step.verdict == "kept"]
+        assert stages[: len(kept)] == kept
+
+
+def test_quantization_tells_how_far_its_file_is_from_the_network(results):
+    for known in results.contenders:
+        figures = known.stages[-1].figures
+        assert 0.5 < figures["int8_agreement"].value <= 1.0
+        assert figures["int8_relative_error"].origin == "measured"
+
+
+def test_seconds_of_a_run_are_those_of_all_its_sessions(results, folder):
+    kept = json.loads((folder / "run" / "seconds.json").read_text())
+    assert kept["finalists"] >= round(results.seconds["finalists"], 3) > 0
+    assert kept.keys() >= {"data", "probing", "search", "teacher", "finalists", "report"}
+
+
+def test_more_workers_and_hours_are_no_other_configuration(tmp_path):
+    config = load_config(run_file(tmp_path))
+    more = dataclasses.replace(config, workers=7, train=config.train.replace(max_hours=3.0, threads=2))
+    other = dataclasses.replace(config, train=config.train.replace(epochs=9))
+    assert identity_of(more) == identity_of(config)
+    assert identity_of(other) != identity_of(config)
 
 
 def test_distillation_stands_beside_a_control_without_teacher(results):
