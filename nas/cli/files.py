@@ -82,7 +82,7 @@ def predict(
     plugin: Plugins = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Predict latency, memory and size of networks on the run's device, in every precision."""
+    """Predict latency, memory and size of networks on the run's device, in the precision that ships."""
     import json as encoder
 
     from nas.config import load_config
