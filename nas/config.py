@@ -136,7 +136,7 @@ class RunConfig:
                 f"budget.precision is {wanted}, but the device {self.device.name} runs "
                 f"{' and '.join(self.device.precisions)} only"
             )
-        if "float32" not in self.precisions and self.stages and "quantize" not in named:
+        if "float32" not in self.precisions and "quantize" not in named:
             raise ConfigError("only int8 files may ship (budget.precision, device.precisions): add a stage quantize")
         if "int8" not in self.precisions and "quantize" in named:
             raise ConfigError(

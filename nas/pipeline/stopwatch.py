@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from nas.run import read_json, write_json
+from nas.run import disk_errors, read_json, write_json
 
 FILE = "seconds.json"
 
@@ -49,5 +49,6 @@ class Stopwatch:
 
     def _set(self, name: str, seconds: float) -> None:
         self.seconds[name] = round(seconds, 3)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with disk_errors(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, self.seconds)

@@ -17,12 +17,18 @@ from PIL import Image
 from nas.candidate import Candidate
 from nas.cli.listing import KINDS
 from nas.cli.main import main
+from nas.config import load_config
 from nas.data import TASKS
+from nas.pipeline.setup import identity_of
 from nas.protocols import EXPORTERS, STAGES
 from nas.store import save_candidate
 from nas.task import Preprocessing
+from search_spaces.architecture import Architecture
 from search_spaces.blocks import Classifier, Conv
 from search_spaces.build import build
+from search_spaces.counts import macs
+from search_spaces.lowering import lower
+from search_spaces.space import decode, sample
 from tests.nas.train.tiny import tiny
 
 ROOT = Path(__file__).parents[3]
@@ -357,11 +363,10 @@ def test_a_space_too_small_for_a_latency_model_is_7(nas, config):
 
 
 def test_a_run_directory_of_another_configuration_is_8_and_stays_as_it_was(nas, config, tmp_path):
-    from nas.config import describe, load_config
     from nas.run import RunDirectory
 
     RunDirectory.open(
-        tmp_path / "runs" / "run", describe(load_config(config(SMALL + "[search]\ntrials = 8\n")))
+        tmp_path / "runs" / "run", identity_of(load_config(config(SMALL + "[search]\ntrials = 8\n")))
     ).close()
     before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.json*")}
     for command in ("run", "search"):
@@ -716,15 +721,25 @@ def test_device_list_and_show_tell_what_was_measured(nas, config):
 # -- figures for people and for machines
 
 
-def test_predict_prints_figures_with_unit_and_origin(nas, config, tmp_path):
-    from search_spaces.architecture import Architecture
-
-    stages = ((Conv(width=16, stride=2, activation="relu"),), (Classifier(classes=10),))
+def test_a_network_unlike_anything_timed_is_not_predicted(nas, config, tmp_path):
+    wide = Conv(width=512, stride=2, activation="relu")
+    stages = ((wide, wide, wide), (Classifier(classes=10),))
     (tmp_path / "a.json").write_text(Architecture((1, 16, 16), stages).to_json())
+    found = nas("predict", config(SMALL), "a.json", "--json")
+    assert (found.code, found.out) == (7, "")
+    assert "the latency of a.json cannot be predicted: " in found.told
+    assert "lies more than a factor of 2 outside the timed networks" in found.told
+
+
+def test_predict_prints_figures_with_unit_and_origin(nas, config, tmp_path):
+    space = load_config(config(SMALL)).space
+    network = decode(space, sample(space, 1, np.random.default_rng(0))[0])
+    (tmp_path / "a.json").write_text(network.to_json())
     found = nas("predict", config(SMALL), "a.json", "--json")
     assert found.code == 0
     figures = json.loads(found.out)["a.json"]
-    assert figures["macs"] == {"value": 8 * 8 * 16 * 9 + 160, "unit": "MAC", "origin": "counted", "source": "float32"}
+    assert (figures["macs"]["value"], figures["macs"]["unit"]) == (macs(lower(network)), "MAC")
+    assert figures["macs"]["origin"] == "counted"
     assert (figures["latency_ms"]["unit"], figures["latency_ms"]["origin"]) == ("ms", "predicted")
     assert figures["latency_ms"]["lower"] <= figures["latency_ms"]["value"] <= figures["latency_ms"]["upper"]
     plain = nas("predict", config(SMALL), "a.json").out

@@ -16,7 +16,6 @@ from search_spaces.errors import ConfigError
 from tests.nas.report.reading import Page
 
 RUN = """
-device = "stm32h743"
 seed = 3
 workers = 1
 [task]
@@ -31,8 +30,9 @@ widths = [[8], [8, 16], [16, 24]]
 strides = [1, 2, 2, 1]
 depths = [1]
 head_widths = [32]
-[budget]
-precision = "float32"
+[device]
+name = "plain"
+backend = { type = "memory" }
 [search]
 trials = 4
 batch = 2
