@@ -726,7 +726,7 @@ def test_a_network_unlike_anything_timed_is_not_predicted(nas, config, tmp_path)
     (tmp_path / "a.json").write_text(Architecture((1, 16, 16), stages).to_json())
     found = nas("predict", config(SMALL), "a.json", "--json")
     assert (found.code, found.out) == (7, "")
-    assert "the latency of a.json cannot be predicted: no timed network held conv.k7" in found.told
+    assert "the latency of a.json cannot be predicted: no timed network held dense.k7" in found.told
 
 
 def test_predict_prints_figures_with_unit_and_origin(nas, config, tmp_path):
