@@ -67,6 +67,11 @@ class Taken:
     reference_ms: tuple[float, ...]
     discarded: int
 
+    def levels(self, center_ms: float | None = None) -> tuple[float, ...]:
+        """Return what the reference took in every round over `center_ms`, by default its median over the rounds."""
+        center = float(np.median(self.reference_ms)) if center_ms is None else center_ms
+        return tuple(level / center for level in self.reference_ms)
+
 
 def take_visits(
     runs: Sequence[Run],

@@ -24,25 +24,37 @@ class Timing:
         visits: Samples of each visit in milliseconds, in the order they were taken.
         clock: Which clock they were read from.
         origin: measured, emulated, estimated or tabulated; never mixed in one fit.
+        levels: Of each visit's round, what the reference network took there over its median in the session; empty
+            where there was no reference.
     """
 
     name: str
     visits: tuple[npt.NDArray[np.float64], ...]
     clock: Clock = "thread_cpu"
     origin: Origin = "measured"
+    levels: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.visits or any(not len(visit) for visit in self.visits):
             raise ValueError(f"{self.name}: a timing needs at least one sample in every visit")
+        if self.levels and (len(self.levels) != len(self.visits) or not all(0 < level < 1e9 for level in self.levels)):
+            raise ValueError(f"{self.name}: expected one level above 0 for each of {len(self.visits)} visits")
+
+    @property
+    def minima_ms(self) -> npt.NDArray[np.float64]:
+        """The smallest sample of every visit, at the session's level: divided by how slow its round was."""
+        minima = np.array([visit.min() for visit in self.visits])
+        return minima / np.array(self.levels) if self.levels else minima
 
     @property
     def latency_ms(self) -> float:
         """Median over visits of the smallest sample of each visit.
 
         The minimum forgets neighbours on a shared machine (bias +0.6 % at load 10, where the mean is off by up to
-        12 times); the median over visits forgets a visit that was disturbed throughout.
+        12 times); the reference takes out what slows a whole round, such as a busy sibling of the core; the median
+        over visits forgets a visit that was disturbed throughout.
         """
-        return float(np.median([visit.min() for visit in self.visits]))
+        return float(np.median(self.minima_ms))
 
     def percentile_ms(self, percent: float) -> float:
         """Return a percentile of all samples, in milliseconds."""
@@ -50,8 +62,7 @@ class Timing:
 
     def measurement(self, *, source: str = "") -> Measurement:
         """Return the latency with the 5 % to 95 % range of its visits' minima."""
-        minima = [float(visit.min()) for visit in self.visits]
-        lower, upper = np.percentile(minima, [5, 95])
+        lower, upper = np.percentile(self.minima_ms, [5, 95])
         value = self.latency_ms
         return Measurement(
             value=value,
@@ -69,13 +80,14 @@ class Timing:
             "clock": self.clock,
             "origin": self.origin,
             "visits_ms": [[round(float(sample), 6) for sample in visit] for visit in self.visits],
+            "levels": [round(level, 6) for level in self.levels],
         }
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:  # Any: JSON values
         """Read the JSON form back."""
         visits = tuple(np.asarray(visit, dtype=np.float64) for visit in record["visits_ms"])
-        return cls(record["name"], visits, record["clock"], record["origin"])
+        return cls(record["name"], visits, record["clock"], record["origin"], tuple(record.get("levels", ())))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

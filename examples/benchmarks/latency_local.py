@@ -87,7 +87,9 @@ def main() -> None:
         for precision, size in (("float32", 50), ("float32", 100), ("float32", 200), ("int8", 50), ("int8", 100))
     }
     biases = winner_biases(device, arguments.model, networks, float_ms["visits"])
-    quiet, loaded = minima(loads["quiet"]), minima(loads["loaded"])
+    levels = np.array(loads["level"]) / np.median(loads["level"])  # as a timing divides by its rounds' levels
+    quiet = np.median(np.array(loads["quiet"]) / levels[0::2], axis=1)
+    loaded = np.median(np.array(loads["loaded"]) / levels[1::2], axis=1)
     error = np.abs(loaded / quiet - 1.0)
     bars = [
         bar("w10_100", median(scores["float32", 100], "within_10"), "share", 0.99, ">="),
@@ -132,20 +134,24 @@ def time_all(
             replace(device, precisions=(precision,)), [(network, "probe") for network in networks], GRAPH_INPUT,
             folder=Path(folder), anchors=anchors, progress=progress,
         )  # fmt: skip
-    visits = [[round(float(visit.min()), 6) for visit in known.timing.visits] for known in timed]
+    visits = [[round(float(minimum), 6) for minimum in known.timing.minima_ms] for known in timed]
     return {"visits": visits, "level": timed[0].level}
 
 
 def time_loaded(device: Device, networks: Sequence[Architecture], *, rounds: int = 9) -> dict[str, Any]:
-    """Time networks in quiet and loaded rounds in turn, in the same sessions."""
+    """Time networks in quiet and loaded rounds in turn, in the same sessions, with the reference between them."""
     assert isinstance(device.backend, Local)
-    found: dict[str, Any] = {"quiet": [[] for _ in networks], "loaded": [[] for _ in networks], "load": []}
+    found: dict[str, Any] = {"quiet": [[] for _ in networks], "loaded": [[] for _ in networks], "load": [], "level": []}
     with tempfile.TemporaryDirectory() as folder:
         runs = [
             device.backend.runner(write(device, network, "float32", Path(folder) / f"{number}.onnx"))
             for number, network in enumerate(networks)
         ]
     counts = [protocol.runs_of_visit(run, 8.0, 5, 200, time.thread_time) for run in runs]
+    visitors = [
+        lambda run=run, count=count: protocol.visit(run, count, 2, time.thread_time)
+        for run, count in zip(runs, counts, strict=True)
+    ]
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     draw = np.random.default_rng(0)
     try:
@@ -153,8 +159,9 @@ def time_loaded(device: Device, networks: Sequence[Architecture], *, rounds: int
             kind = "loaded" if turn % 2 else "quiet"
             busy.send_signal(signal.SIGCONT if turn % 2 else signal.SIGSTOP)
             found["load"].append(os.getloadavg()[0])
-            for item in draw.permutation(len(runs)):
-                samples = protocol.visit(runs[item], counts[item], 2, time.thread_time)
+            level, visits = protocol.one_round(visitors, visitors[0], list(draw.permutation(len(runs))), 10)
+            found["level"].append(round(level, 6))
+            for item, samples in enumerate(visits):
                 found[kind][item].append(round(min(samples), 6))
     finally:
         busy.kill()
@@ -172,6 +179,7 @@ def kept(name: str, device: Device, measure: Callable[[], Any]) -> Any:  # Any: 
     """Return what an earlier run measured on this machine, else measure now and keep it."""
     facts = {
         **device.backend.fingerprint(),
+        "protocol": "rounds divided by the level of the reference",
         "networks": [NETWORKS, INT8_NETWORKS, WINNERS, LOADED],
         "space": repr(SPACE),
     }

@@ -101,7 +101,7 @@ class Local:
             rounds = Rounds(visits=self.visits, visit_ms=self.visit_ms, drift=self.drift)
             taken = take_visits(runs, self.runner(reference), rounds=rounds, clock=self.clock, progress=progress)
         return [
-            Timing(path.name, visits, self.clock, "measured")
+            Timing(path.name, visits, self.clock, "measured", taken.levels())
             for path, visits in zip(artefacts, taken.visits, strict=True)
         ]
 

@@ -183,8 +183,9 @@ class Ssh:
         with self._cleaned([*artefacts, reference]):
             self._push([*artefacts, reference], self._prepare())
             taken = self._take_groups(groups, reference, progress)
+        center = float(np.median([level for found in taken for level in found.reference_ms]))
         return [
-            Timing(path.name, visits, self._clock, "measured")
+            Timing(path.name, visits, self._clock, "measured", found.levels(center))
             for group, found in zip(groups, taken, strict=True)
             for path, visits in zip(group, found.visits, strict=True)
         ]

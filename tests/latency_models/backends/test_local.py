@@ -5,7 +5,7 @@ import pytest
 
 from latency_models.backends.local import Local
 from latency_models.measure import Rounds, take_rounds, take_visits
-from latency_models.timing import RunsFiles, Sustained, WallClock
+from latency_models.timing import RunsFiles, Sustained, Timing, WallClock
 from search_spaces.errors import DeviceError, MeasurementError
 
 
@@ -119,3 +119,40 @@ def test_the_percentile_is_that_of_numpy(rng):
     samples = rng.random(37)
     for percent in (0, 5, 50, 95, 99, 100):
         assert percentile(list(samples), percent) == pytest.approx(float(np.percentile(samples, percent)))
+
+
+def test_what_slows_a_whole_round_is_taken_out_by_its_reference():
+    slow = (1.0, 1.02, 0.99, 1.025, 1.0)
+    given = iter(slow)
+
+    def one_round(order):
+        level = next(given)
+        return 0.4 * level, [[0.8 * level, 0.9 * level], [2.0 * level]]
+
+    taken = take_rounds(one_round, 2, rounds=Rounds(visits=5, retries=0))
+    timings = [Timing("x", visits, "wall", "measured", taken.levels()) for visits in taken.visits]
+    assert taken.levels() == pytest.approx(slow)
+    assert [timing.latency_ms for timing in timings] == pytest.approx([0.8, 2.0])
+    found = timings[0].measurement()
+    assert (found.lower, found.upper) == pytest.approx((0.8, 0.8))
+    assert float(timings[0].visits[1][0]) == pytest.approx(0.8 * 1.02)  # what was taken stays as it was
+    again = Timing.from_dict(timings[0].to_dict())
+    assert again.levels == pytest.approx(slow)
+    assert again.latency_ms == pytest.approx(0.8, rel=1e-5)
+
+
+def test_levels_of_groups_are_told_against_all_of_them():
+    taken = take_rounds(levels_round([1.0, 1.01, 0.99]), 1, rounds=Rounds(visits=3))
+    assert taken.levels(2.0) == pytest.approx((0.5, 0.505, 0.495))
+
+
+@pytest.mark.parametrize("levels", [(1.0,), (1.0, 0.0), (1.0, float("nan"))], ids=["too few", "none", "no number"])
+def test_levels_that_belong_to_no_visits_are_refused(levels):
+    with pytest.raises(ValueError, match="one level above 0 for each of 2 visits"):
+        Timing("x", (np.ones(1), np.ones(1)), "wall", "measured", levels)
+
+
+def test_a_measurement_keeps_the_level_of_every_round(models):
+    (timing,) = Local(visits=3, visit_ms=0.5, drift=0.0).measure(models[:1], models[0])
+    assert len(timing.levels) == 3
+    assert float(np.median(timing.levels)) == pytest.approx(1.0)
