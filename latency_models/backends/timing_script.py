@@ -97,7 +97,7 @@ def take_rounds(
 ) -> tuple[list[tuple[float, list[Samples]]], int]:
     """Take rounds in ever new orders until `visits` of them had a steady reference, or `retries` more were taken.
 
-    A round counts when its reference lies within `drift` of the median over all rounds; 0 counts every round.
+    A round counts when its reference lies within `drift` of the median or, of several levels, the most frequent one.
 
     Returns:
         The rounds that count, `visits` at most, and how many were taken in all.
@@ -115,9 +115,22 @@ def take_rounds(
 
 
 def good_rounds(levels: Samples, drift: float) -> list[int]:
-    """Return the rounds whose reference lies within `drift` of the median over all."""
-    center = statistics.median(levels)
-    return [number for number, level in enumerate(levels) if drift <= 0 or abs(level / center - 1.0) <= drift]
+    """Return the rounds whose reference lies within `drift` of the median over all.
+
+    A shared machine has a few levels, as its neighbours come and go, and the median may lie between two of them:
+    where fewer than half the rounds are near it, the level that most rounds are near counts.
+    """
+    if drift <= 0:
+        return list(range(len(levels)))
+    middle = statistics.median(levels)
+
+    def near(center: float) -> list[int]:
+        return [number for number, level in enumerate(levels) if abs(level / center - 1.0) <= drift]
+
+    found = near(middle)
+    if 2 * len(found) >= len(levels):
+        return found
+    return near(max(levels, key=lambda center: (len(near(center)), -abs(center - middle))))
 
 
 def percentile(samples: Samples, percent: float) -> float:

@@ -54,6 +54,12 @@ def test_a_round_whose_reference_strays_by_more_than_3_percent_is_taken_again():
     assert [float(visit[0]) for visit in taken.visits[1]] == [2.0, 2.0, 2.01, 2.02]
 
 
+def test_a_machine_of_two_levels_is_timed_at_the_one_it_has_most_often():
+    taken = take_rounds(levels_round([1.0, 1.1, 1.2, 1.01, 1.19, 1.0]), 1, rounds=Rounds(visits=3, retries=3))
+    assert taken.reference_ms == (1.0, 1.01, 1.0)
+    assert taken.discarded == 3
+
+
 def test_a_device_that_never_settles_is_no_measurement():
     with pytest.raises(MeasurementError, match="strayed by more than 3 % in"):
         take_rounds(levels_round([1.1**n for n in range(8)]), 1, rounds=Rounds(visits=4, retries=4))
