@@ -1,6 +1,6 @@
 """How well latency is measured and predicted on this machine, on the mixed space under onnxruntime.
 
-    python examples/benchmarks/latency_local.py --json latency_local.json      about 10 minutes on one core
+    python examples/benchmarks/latency_local.py --json latency_local.json      about 4 minutes on one core
 
 Networks are drawn at random from `MixedSpace()`; each is written as the file a run would deliver, with random weights,
 and timed by the back end `local` with one thread, all of one precision in one interleaved session. The winners' later
