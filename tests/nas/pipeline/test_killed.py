@@ -32,7 +32,7 @@ def kill_when(process, happened):
         assert time.monotonic() < end
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
 
 
 def events(folder, kind):
