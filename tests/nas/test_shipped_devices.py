@@ -16,7 +16,7 @@ from search_spaces.precision import with_precision
 from search_spaces.space import decode, sample
 
 FILES = sorted((Path(latency_models.__file__).parent / "devices").glob("*.toml"))
-MINIMAL = '[task]\ntype = "digits"\n[data]\nheight = 32\nwidth = 32\n'
+MINIMAL = '[task]\ntype = "digits"\n[data]\nheight = 32\nwidth = 32\n[[stages]]\ntype = "quantize"\n'
 
 
 def load(folder, text):
