@@ -39,14 +39,14 @@ class Rounds:
         retries: Rounds that may be taken again before the measurement fails.
     """
 
-    visits: int = 9
+    visits: int = 13
     visit_ms: float = 8.0
     warmup: int = 2
     least_runs: int = 5
     most_runs: int = 200
     reference_every: int = 10
     drift: float = 0.03
-    retries: int = 9
+    retries: int = 13
 
     def __post_init__(self) -> None:
         if self.visits < 1 or self.least_runs < 1 or self.visit_ms <= 0 or self.reference_every < 1:

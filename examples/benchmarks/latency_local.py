@@ -1,6 +1,6 @@
 """How well latency is measured and predicted on this machine, on the mixed space under onnxruntime.
 
-    python examples/benchmarks/latency_local.py --json latency_local.json      about 4 minutes on one core
+    python examples/benchmarks/latency_local.py --json latency_local.json      about 6 minutes on one core
 
 Networks are drawn at random from `MixedSpace()`; each is written as the file a run would deliver, with random weights,
 and timed by the back end `local` with one thread, all of one precision in one interleaved session. The winners' later
@@ -138,7 +138,7 @@ def time_all(
     return {"visits": visits, "level": timed[0].level}
 
 
-def time_loaded(device: Device, networks: Sequence[Architecture], *, rounds: int = 9) -> dict[str, Any]:
+def time_loaded(device: Device, networks: Sequence[Architecture]) -> dict[str, Any]:
     """Time networks in quiet and loaded rounds in turn, in the same sessions, with the reference between them."""
     assert isinstance(device.backend, Local)
     found: dict[str, Any] = {"quiet": [[] for _ in networks], "loaded": [[] for _ in networks], "load": [], "level": []}
@@ -155,7 +155,7 @@ def time_loaded(device: Device, networks: Sequence[Architecture], *, rounds: int
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     draw = np.random.default_rng(0)
     try:
-        for turn in range(2 * rounds):
+        for turn in range(2 * device.backend.visits):
             kind = "loaded" if turn % 2 else "quiet"
             busy.send_signal(signal.SIGCONT if turn % 2 else signal.SIGSTOP)
             found["load"].append(os.getloadavg()[0])
@@ -179,7 +179,7 @@ def kept(name: str, device: Device, measure: Callable[[], Any]) -> Any:  # Any: 
     """Return what an earlier run measured on this machine, else measure now and keep it."""
     facts = {
         **device.backend.fingerprint(),
-        "protocol": "rounds divided by the level of the reference",
+        "protocol": f"rounds divided by the level of the reference: {device.backend}",
         "networks": [NETWORKS, INT8_NETWORKS, WINNERS, LOADED],
         "space": repr(SPACE),
     }

@@ -85,7 +85,7 @@ class Ssh:
     unit: Unit = "ms"
     threads: int = 1
     cores: tuple[int, ...] = ()
-    visits: int = 9
+    visits: int = 13
     visit_ms: float = 8.0
     drift: float = 0.03
     group: int = 24

@@ -509,7 +509,7 @@ def store(folder: Path, stream: IO[bytes]) -> None:
 # -- filling a table by hand
 
 
-def fill(folder: Path, *, visits: int = 9, group: int = 24) -> tuple[int, int]:
+def fill(folder: Path, *, visits: int = 13, group: int = 24) -> tuple[int, int]:
     """Time every file that FOLDER/table.csv lists and write one row for each visit.
 
     Rows that hold a latency already are kept, so an interrupted fill goes on where it was. The row of a file that
