@@ -53,7 +53,7 @@ def finish(bars: Sequence[Bar], path: Path | None, **more: Any) -> int:
     if path is not None:
         record: Mapping[str, Any] = {
             "bars": [asdict(bar) for bar in bars],
-            "command": " ".join(["python", *sys.argv]),
+            "command": " ".join(["python", *(Path(word).name if word.startswith("/") else word for word in sys.argv)]),
             "versions": {"python": platform.python_version()}
             | {name: importlib.metadata.version(name) for name in PACKAGES},
             "numpy_workload_cpu_s": numpy_workload_s(),

@@ -104,7 +104,7 @@ def main() -> None:
     print_tables(scores, biases, error, bars)
     record = {
         "bars": bars,
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *(Path(word).name if word.startswith("/") else word for word in sys.argv)]),
         "model": arguments.model,
         "versions": versions(),
         "machine": dict(device.backend.fingerprint()),

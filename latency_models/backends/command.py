@@ -37,9 +37,9 @@ class Command:
 
     TFLite's benchmark_model on a phone, through adb. The probe files are ONNX; name a program of your own that
     converts and pushes first, such as this `bench.sh`. It empties its folder, so that one file is there to push:
-    `rm -rf /tmp/m && onnx2tf -i "$1" -o /tmp/m && adb push /tmp/m/*_float32.tflite /data/local/tmp/m.tflite && adb
-    shell /data/local/tmp/benchmark_model --graph=/data/local/tmp/m.tflite --num_threads=1 --warmup_runs=5
-    --num_runs=50`. It prints "Inference (avg): 1234.5", in microseconds:
+    `rm -rf converted && onnx2tf -i "$1" -o converted && adb push converted/*_float32.tflite
+    /data/local/tmp/m.tflite && adb shell /data/local/tmp/benchmark_model --graph=/data/local/tmp/m.tflite
+    --num_threads=1 --warmup_runs=5 --num_runs=50`. It prints "Inference (avg): 1234.5", in microseconds:
 
         [device]
         precisions = ["float32"]
@@ -63,9 +63,10 @@ class Command:
         timeout_s = 600.0
         visits = 3
 
-    benchncnn times .param files, so convert first, for example in `ncnn.sh`: `rm -rf /tmp/n && mkdir /tmp/n && cp "$1"
-    /tmp/n/m.onnx && pnnx /tmp/n/m.onnx && benchncnn 50 1 0 -1 0 param=/tmp/n/m.ncnn.param shape=[96,96,3]` (loops,
-    threads, power save, GPU, cool down); it prints "model  min = 1.23  max = 1.40  avg = 1.27":
+    benchncnn times .param files, so convert first, for example in `ncnn.sh`: `rm -rf converted && mkdir converted &&
+    cp "$1" converted/m.onnx && pnnx converted/m.onnx && benchncnn 50 1 0 -1 0 param=converted/m.ncnn.param
+    shape=[96,96,3]` (loops, threads, power save, GPU, cool down); it prints "model  min = 1.23  max = 1.40
+    avg = 1.27":
 
         [device]
         precisions = ["float32"]

@@ -174,7 +174,7 @@ def test_the_documented_examples_are_commands_on_float32_files():
 
 
 def test_the_documented_script_for_a_phone_pushes_one_file_for_every_network(tmp_path):
-    (line,) = re.findall(r"`(rm -rf /tmp/m [^`]*)`", Command.__doc__ or "")
+    (line,) = re.findall(r"`(rm -rf converted && onnx2tf [^`]*)`", Command.__doc__ or "")
     stand_ins = {
         "onnx2tf": 'mkdir -p "$4" && touch "$4/$(basename "$2" .onnx)_float32.tflite"',
         "adb": 'test "$1" = shell || test $# -eq 3 || exit 1\necho "$@"',
@@ -182,10 +182,11 @@ def test_the_documented_script_for_a_phone_pushes_one_file_for_every_network(tmp
     for name, text in stand_ins.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    (tmp_path / "bench.sh").write_text(" ".join(line.split()).replace("/tmp/m", str(tmp_path / "m")))
+    (tmp_path / "bench.sh").write_text(" ".join(line.split()))
     for network in ("a.onnx", "b.onnx"):
         done = subprocess.run(
             ["sh", str(tmp_path / "bench.sh"), network],
+            cwd=tmp_path,
             env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
