@@ -96,6 +96,9 @@ class LatencyFit:
         delivered_predicted_ms: Predictions for files the run wrote.
         delivered_measured_ms: Their measurements.
         delivered_files: Their paths below the run directory; empty where nobody names them.
+        preferred_predicted_ms: Predictions, as the search had them, for networks that it preferred and that were timed
+            before finalists were chosen.
+        preferred_measured_ms: Their measurements, at the level of the profile's session.
         origin: How the "measured" figures are known: measured, tabulated, estimated.
     """
 
@@ -110,6 +113,8 @@ class LatencyFit:
     delivered_predicted_ms: tuple[float, ...] = ()
     delivered_measured_ms: tuple[float, ...] = ()
     delivered_files: tuple[str, ...] = ()
+    preferred_predicted_ms: tuple[float, ...] = ()
+    preferred_measured_ms: tuple[float, ...] = ()
     origin: str = "measured"
 
 

@@ -123,6 +123,7 @@ class Told:
         lines.append(f"  ONNX: opset {added.fitted.device.opset}, IR version {added.fitted.device.ir_version} at most")
         source = "timed now" if added.fitted.measured_now else "read from what was measured before"
         lines.append(f"{len(profile.networks)} files {source}, {profile.seconds:.1f} s; {added.seconds:.1f} s in all")
+        lines += [profile.refusals()] if profile.refused else []
         lines += [known.sentence() for known in added.accuracy]
         option = " (--more N)" if added.fitted.device.backend.live else ""
         lines.append(f"networks to time next, if more are wanted{option}:")
@@ -140,6 +141,16 @@ class Told:
                 "device": profile.device,
                 "fingerprint": dict(profile.fingerprint),
                 "scheme": added.scheme.reason,
+                "timed": len(profile.networks),
+                "refused": [
+                    {
+                        "key": known.architecture.key,
+                        "precision": known.precision,
+                        "kind": known.kind,
+                        "reason": known.reason,
+                    }
+                    for known in profile.refused
+                ],
                 "accuracy": {known.precision: known.to_dict() for known in added.accuracy},
                 "next": [
                     {

@@ -16,7 +16,7 @@ from latency_models.int8_scheme import Scheme, choose_scheme, suited
 from latency_models.prediction import LatencyModel, Predictor
 from latency_models.probe import ProbeOptions, choose_blocks, choose_probes, probe_digest
 from latency_models.profile import Profile, profile_path
-from latency_models.sessions import choose_anchors, probe, time_networks
+from latency_models.sessions import choose_anchors, probe, try_networks
 from nas.config import describe
 from nas.pipeline.next_networks import Suggestion, suggest
 from nas.pipeline.probe_set import carried_space, import_table
@@ -122,13 +122,14 @@ def add_device(
         options: How many networks and blocks.
         store: Folder of profiles.
         scratch: Where files are written.
-        more: Networks to time besides, those that would teach the model most; 0 for a table.
+        more: Networks to time besides, those that would teach the model most; 0 for a table. Of these and of the
+            others those that the device refuses are left out and noted in the profile.
         progress: Told what is done and how far.
 
     Raises:
         ConfigError: `more` is wanted of a device that is only a table.
         DeviceError: The device cannot be reached, or the table has no probe set beside it.
-        MeasurementError: The device refuses files, never settles, or too few networks were timed.
+        MeasurementError: The device goes away, never settles, or too few networks were timed.
     """
     start = time.monotonic()
     if more and not device.backend.live:
@@ -153,8 +154,8 @@ def add_device(
     if more:
         chosen = [(item.architecture, "probe") for item in suggestions[:more]]
         anchors = choose_anchors(profile, device.precisions)
-        timed = time_networks(device, chosen, graph_input, folder=scratch, anchors=anchors, progress=progress)
-        fitted = fitted.refitted(model, list(timed))
+        found = try_networks(device, chosen, graph_input, folder=scratch, anchors=anchors, progress=progress)
+        fitted = fitted.refitted(model, found)
         suggestions = suggest(fitted, space, count=10, seed=options.seed)
     accuracy = tuple(
         accuracy_of(predictor, fitted.profile, precision, device, model)

@@ -1,6 +1,5 @@
 """From the front to delivered files: finalists and hand-made networks through all stages, and who keeps the budget."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from latency_models.timing import Clock, Timing
 from nas.export import read_exported
 from nas.pipeline.assemble import budget_verdict
 from nas.pipeline.baselines import HandMade, ladder, widest_that_fits
-from nas.pipeline.exact import within_limits
+from nas.pipeline.confirming import confirm, ranked, refitted_costs
 from nas.pipeline.jobs import EXPORT
 from nas.pipeline.preparing import Prepared
 from nas.pipeline.probing import FittedDevice
@@ -35,24 +34,28 @@ def bring_finalists(prepared: Prepared, yard: Yard, found: SearchResult) -> tupl
         GateFailed: A gate that ends the run failed.
         ParityFailed: No file computes what its network computes.
     """
-    config = prepared.config
-    first = _first(found, prepared.costs, config.pipeline.finalists)
-    tracks = [_searched_track(entry, number) for number, entry in enumerate(first, start=1)]
+    config, searched = prepared.config, prepared.fitted
+    timed = prepared.confirmed = confirm(prepared, found, yard.folder.parent, yard.progress)
+    costs = refitted_costs(prepared, timed)
+    if timed:
+        prepared.fitted = yard.fitted = searched.refitted(config.latency, list(timed))
+    tracks = [
+        _searched_track(entry, number, searched)
+        for number, entry in enumerate(_first(found, costs, timed, config.pipeline.finalists), start=1)
+    ]
     hand_made = [_hand_made_track(network) for network in _hand_made(prepared, yard)]
     _to_the_end(yard, [*tracks, *hand_made])
     attempts = len(tracks)
-    costs = prepared.costs
     limits = costs.limits()
     while not (passing := _passing(tracks, limits, prepared)) and attempts < config.pipeline.attempts:
         prepared.fitted = yard.fitted = _refit(prepared, tracks)
         costs = RowCosts(prepared.space, config.device, prepared.fitted.predictors, config.budget)
         tried = {track.key for track in tracks}
-        waiting = [entry for entry in _next_best(found, costs) if entry.key not in tried]
-        chosen = next(within_limits(waiting, costs.device, limits), None)
+        chosen = next((entry for entry in ranked(found, costs, timed) if entry.key not in tried), None)
         if chosen is None:
             break
         attempts += 1
-        more = _searched_track(chosen, attempts)
+        more = _searched_track(chosen, attempts, searched)
         _to_the_end(yard, [more])
         tracks.append(more)
     if not passing:
@@ -63,18 +66,14 @@ def bring_finalists(prepared: Prepared, yard: Yard, found: SearchResult) -> tupl
     return [*tracks, *hand_made], [*passing, *_passing(hand_made, limits, prepared)]
 
 
-def _first(found: SearchResult, costs: RowCosts, count: int) -> list[Entry]:
+def _first(found: SearchResult, costs: RowCosts, timed: Sequence[Probed], count: int) -> list[Entry]:
     """Return the most accurate members of the front whose files keep to the limits, else other trained networks' best.
 
     Where no file does, the front as it stands: a stage may still make one smaller, and the run says by how much the
     nearest missed.
     """
     front = sorted(found.front(), key=lambda entry: -entry.metric.value)
-    for entries in (front, _next_best(found, costs)):
-        fits = list(itertools.islice(within_limits(entries, costs.device, costs.limits()), count))
-        if fits:
-            return fits
-    return front[:count]
+    return (ranked(found, costs, timed) or front)[:count]
 
 
 def _to_the_end(yard: Yard, tracks: Sequence[Track]) -> None:
@@ -119,15 +118,6 @@ def _refit(prepared: Prepared, tracks: Sequence[Track]) -> FittedDevice:
     return prepared.fitted.refitted(prepared.config.latency, more)
 
 
-def _next_best(found: SearchResult, costs: RowCosts) -> list[Entry]:
-    """Return trained networks that still fit by the refitted model, the front's before the others, best first."""
-    sound = [entry for entry in found.entries if not entry.failed]
-    feasible = costs.of([entry.architecture for entry in sound]).feasible
-    front = {entry.key for entry in found.front()}
-    fitting = [entry for entry, fits in zip(sound, feasible, strict=True) if fits]
-    return sorted(fitting, key=lambda entry: (entry.key not in front, -entry.metric.value))
-
-
 def _nearest_miss(tracks: Sequence[Track], limits: dict[str, float], prepared: Prepared) -> Exception:
     if not any(_computes_its_network(track) for track in tracks):
         return ParityFailed("no exported file computes what its network computes; see parity.json in `candidates`")
@@ -144,8 +134,14 @@ def _nearest_miss(tracks: Sequence[Track], limits: dict[str, float], prepared: P
     )
 
 
-def _searched_track(entry: Entry, number: int) -> Track:
-    return Track(name=f"search {number}", family="search", architecture=entry.architecture, precision=entry.precision)
+def _searched_track(entry: Entry, number: int, searched: FittedDevice) -> Track:
+    return Track(
+        name=f"search {number}",
+        family="search",
+        architecture=entry.architecture,
+        precision=entry.precision,
+        fitted=searched,
+    )
 
 
 def _hand_made_track(network: HandMade) -> Track:

@@ -49,7 +49,7 @@ def suggest(fitted: FittedDevice, space: SearchSpace, *, count: int, seed: int) 
     if not fitted.predictors:
         return []
     whole = [known for known in fitted.profile.networks if known.purpose != "block"]
-    seen = {known.architecture.key for known in whole}
+    seen = {known.architecture.key for known in whole} | {known.architecture.key for known in fitted.profile.refused}
     pool: dict[str, Architecture] = {}
     for row in sample(space, 1000, np.random.default_rng([seed, len(whole)])):
         architecture = decode(space, row)

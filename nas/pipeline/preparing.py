@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from latency_models.profile import default_folder
+from latency_models.profile import Probed, default_folder
 from nas.config import RunConfig
 from nas.pipeline.probing import FittedDevice, fitted_device, left_out_score
 from nas.pipeline.setup import State, check_given, fit_space, load_run_task
@@ -30,6 +30,7 @@ class Prepared:
         fits: How good the latency models are.
         survey: The feasible part of the space.
         watch: Wall time by step.
+        confirmed: Networks of the search that were timed before finalists were chosen.
     """
 
     config: RunConfig
@@ -40,6 +41,7 @@ class Prepared:
     fits: tuple[LatencyFit, ...]
     survey: Survey
     watch: Stopwatch
+    confirmed: tuple[Probed, ...] = ()
 
 
 def prepare(config: RunConfig, folder: Path, *, progress: Progress = quiet, store: Path | None = None) -> Prepared:

@@ -1,6 +1,6 @@
 """The device of a run: its profile, measured once, and the latency models fitted to it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from latency_models.device import Device
 from latency_models.graph import GraphInput
 from latency_models.prediction import Array, LatencyModel, Predictor
 from latency_models.probe import ProbeOptions, choose_blocks, choose_probes, probe_digest
-from latency_models.profile import Probed, Profile, profile_path
+from latency_models.profile import Probed, Profile, Refused, profile_path
 from latency_models.score import Score, score
 from latency_models.sessions import probe
 from nas.config import describe
@@ -41,8 +41,8 @@ class FittedDevice:
     predictors: Mapping[Precision, Predictor]
     measured_now: bool
 
-    def refitted(self, model: LatencyModel, more: list[Probed]) -> "FittedDevice":
-        """Return the device with further measurements and models fitted to all of them."""
+    def refitted(self, model: LatencyModel, more: Sequence[Probed | Refused]) -> "FittedDevice":
+        """Return the device with further measurements and models fitted to all of them; refusals are noted."""
         profile = self.profile.with_networks(more)
         return FittedDevice(
             device=self.device,
@@ -79,7 +79,7 @@ def fitted_device(
 
     Raises:
         DeviceError: The stored profile is damaged.
-        MeasurementError: Files the runtime refuses, timings that never settled, or too few of them.
+        MeasurementError: The device went away, timings that never settled, or too few of them.
     """
     digest = probe_digest(space, graph_input, options, device)
     fingerprint = device.backend.fingerprint()

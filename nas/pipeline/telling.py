@@ -6,6 +6,7 @@ from pathlib import Path
 from nas.export import add_results
 from nas.pipeline.assemble import contender, deliver, judge_winner, with_delivered
 from nas.pipeline.baselines import ladder
+from nas.pipeline.confirming import with_preferred
 from nas.pipeline.on_device import check_on_device, require_on_device
 from nas.pipeline.preparing import Prepared
 from nas.pipeline.searching import (
@@ -69,7 +70,7 @@ def tell(
         live=config.device.backend.live,
         budget=limits,
         level=config.budget.level,
-        fits=with_delivered(prepared.fits, contenders),
+        fits=with_delivered(with_preferred(prepared.fits, prepared.confirmed, prepared.costs), contenders),
         search=summarize(found, config.search, prepared.survey, prepared.costs, reference),
         control=None
         if control is None

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from latency_models.failures import FileFailure, Outcome
 from latency_models.sessions import choose_anchors, time_files
-from latency_models.timing import Timing
 from nas.candidate import Candidate, StageRecord, Verdict
 from nas.config import GatedStage, describe
 from nas.export import counted, read_exported
@@ -47,7 +47,8 @@ class Track:
         figures: Of that file.
         stages: Records of the stages so far.
         smaller: Folder of an int8 file that is smaller but not faster; empty for none.
-        fitted: The device and its latency models as they were before any of its files was timed.
+        fitted: The device and its latency models as they were before any of its files was timed; for a searched
+            network as the search had them.
         starts: Folders of its training from given weights and of the same one from random weights; None where there
             was one start.
         seconds: Wall time of its training and stages.
@@ -86,8 +87,8 @@ def model_file(folder: Path, precision: Precision) -> Path:
     return folder / EXPORT / ("model.int8.onnx" if precision == "int8" else "model.onnx")
 
 
-Timed = Mapping[tuple[Path, str], tuple[Timing, float]]
-"""Timings by folder and precision, each with the level of its session against the device's profile."""
+Timed = Mapping[tuple[Path, str], tuple[Outcome, float]]
+"""Timings, or why there is none, by folder and precision, each with the level of its session against the profile."""
 
 
 @dataclass(slots=True)
@@ -104,19 +105,25 @@ class Yard:
     # -- steps
 
     def train(self, tracks: Sequence[Track]) -> None:
-        """Train every track's network to the end and measure what it became."""
+        """Train every track's network to the end and measure what it became.
+
+        Raises:
+            FileFailure: The device refuses the file of one of them.
+        """
         jobs = []
         for track in tracks:
             jobs += [(job,) for job in self._trainings(track) if not (Path(job.folder) / DONE).exists()]
         self._run(train_finalist, jobs, "training finalists")
         for track in tracks:
-            track.fitted = self.fitted
+            track.fitted = track.fitted or self.fitted
             track.current = self._step(track, 0, "trained")
             track.seconds += read_json(track.current / DONE)["seconds"]
             if self._has_control(track):
                 track.starts = track.current, self._step(track, 0, "from-scratch")
         timings = self._time([(track.current, "float32") for track in tracks])
         for track in tracks:
+            if (failure := _failure(track.current, "float32", timings)) is not None:
+                raise type(failure)(f"{track.name} cannot be timed: {failure}", file=failure.file) from failure
             track.figures = self._figures(track.current, "float32", timings)
 
     def _trainings(self, track: Track) -> list[FinalJob]:
@@ -181,6 +188,9 @@ class Yard:
             before = {**track.figures, **self._latency(track.current, track.shipped, timings)}
             after = self._figures(folder, precision, timings)
             verdict, reason = self._verdict(track, gated, folder, precision, before, after)
+            failure = _failure(folder, precision, timings)
+            if failure is not None and verdict != "failed":
+                verdict, reason = "reverted", f"the device gave the file no timing ({failure.kind}): {failure}"
             record = StageRecord(
                 stage=name,
                 options=describe(gated.stage),
@@ -264,6 +274,8 @@ class Yard:
     def _latency(self, folder: Path, precision: Precision, timings: Timed) -> dict[str, Measurement]:
         if (folder, precision) in timings:
             timing, level = timings[folder, precision]
+            if isinstance(timing, FileFailure):
+                return {}
             source = f"{precision} networks of the profile, timed again in the same session"
             return {
                 "latency_ms": timing.measurement(source=self.fitted.device.name),
@@ -294,8 +306,8 @@ class Yard:
             progress=lambda share: self.progress("timing files", share),
         )
         return {
-            (folder, precision): (timing, session.level(precision))
-            for (folder, precision), timing in zip(unique, session.timings, strict=True)
+            (folder, precision): (outcome, session.level(precision))
+            for (folder, precision), outcome in zip(unique, session.outcomes, strict=True)
         }
 
     # -- small things
@@ -308,6 +320,12 @@ class Yard:
             self.progress(label, 0.0)
         for done, _ in enumerate(self.workers.run(job, calls), start=1):  # type: ignore[arg-type]  # two kinds of job
             self.progress(label, done / len(calls))
+
+
+def _failure(folder: Path, precision: Precision, timings: Timed) -> FileFailure | None:
+    """Return why a file has no timing; None where it has one, or was not to be timed."""
+    outcome, _ = timings.get((folder, precision), (None, 1.0))
+    return outcome if isinstance(outcome, FileFailure) else None
 
 
 def _precisions(folder: Path) -> list[Precision]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from nas.report import numbers
 from nas.report.elements import Child, Markup, element, joined, section, small, table
 from nas.report.elements import tag as framed
@@ -20,6 +22,7 @@ def latency(results: RunResults) -> Markup:
         "Predicted against measured",
         _plot(results) if shown else None,
         _accuracy(results),
+        _preferred(results),
         *(_delivered(fit) for fit in results.fits if fit.delivered_measured_ms),
     )
 
@@ -52,6 +55,27 @@ def _fit_row(fit: LatencyFit) -> Sequence[Child]:
         numbers.percent(fit.mape),
         numbers.count(fit.lanes),
     ]
+
+
+def _preferred(results: RunResults) -> Markup | None:
+    """Return how the models did on the networks that won by them, which are those that a search is misled by."""
+    rows: list[Sequence[Child]] = []
+    for fit in results.fits:
+        if fit.preferred_measured_ms:
+            off = np.array(fit.preferred_predicted_ms) / np.array(fit.preferred_measured_ms) - 1.0
+            rows.append([
+                fit.precision, numbers.count(len(off)), f"{_signed(float(off.mean()))} %",
+                numbers.percent(float(np.abs(off).mean())), _of(float((np.abs(off) <= 0.1).mean()), len(off)),
+            ])  # fmt: skip
+    if not rows:
+        return None
+    return table(
+        "The best networks of the search, timed before finalists were chosen",
+        ["Precision", "Networks", "Mean error", "Mean absolute error", "Within 10 %"],
+        rows,
+        align="lrrrr",
+        kind="compact",
+    )
 
 
 def _of(share: float, n: int) -> Markup:

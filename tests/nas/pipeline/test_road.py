@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from latency_models.profile import Profile
 from nas.config import load_config
 from nas.pipeline.main import run
 from nas.pipeline.setup import identity_of
@@ -51,6 +52,15 @@ def test_what_ships_was_run_without_a_pause_and_every_latency_names_the_level_of
 def test_winner_is_the_best_on_validation_among_those_within_the_budget(results):
     within = {known.name: known.files[0].figures["metric"].value for known in results.contenders if known.meets_budget}
     assert within[results.winner] == max(within.values())
+
+
+def test_searched_finalists_were_timed_before_they_were_trained_to_the_end(results, folder):
+    timed = Profile.load(folder / "run" / "confirmed.json").networks
+    finalists = {known.key for known in results.contenders if known.family == "search"}
+    assert finalists <= {known.architecture.key for known in timed}
+    for fit in results.fits:
+        of_precision = [known for known in timed if known.precision == fit.precision]
+        assert len(fit.preferred_predicted_ms) == len(fit.preferred_measured_ms) == len(of_precision) > 0
 
 
 def test_hand_made_network_takes_the_same_road(results):

@@ -107,6 +107,13 @@ def test_predictions_of_delivered_files_stand_beside_their_measurements(page):
     assert len(table.rows) == 5
 
 
+def test_the_latency_model_is_scored_on_the_networks_that_won_by_it():
+    first, second = examples.run_results().fits
+    told = dataclasses.replace(first, preferred_predicted_ms=(0.1, 0.184), preferred_measured_ms=(0.1, 0.2))
+    table = page_of(examples.run_results(fits=(told, second))).table("The best networks of the search, timed before")
+    assert table.rows == [["float32", "2", "\N{MINUS SIGN}4.0 %", "4.0 %", "100 % 2 of 2"]]
+
+
 def test_tabulated_latencies_are_not_called_measured():
     page = page_of(examples.tabulated())
     assert page.table("The latency model").rows[0][0] == "int8 tabulated"
