@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from search_spaces.patches import best_patches, plan_patches
     from search_spaces.precision import Precision, QuantizationPlan, with_precision
     from search_spaces.published import load_published
+    from search_spaces.reference_networks import REFERENCES, Reference
     from search_spaces.registry import Registry
     from search_spaces.reparametrize import deploy, training_form
     from search_spaces.space import SEARCH_SPACES, Chain, ChainSpace, Choice, Position, SearchSpace
@@ -37,15 +38,16 @@ _HOME = {
     "best_patches": "patches", "plan_patches": "patches",
     "Precision": "precision", "QuantizationPlan": "precision", "with_precision": "precision",
     "load_published": "published", "deploy": "reparametrize", "training_form": "reparametrize",
-    "Registry": "registry", "SEARCH_SPACES": "space", "Chain": "space", "ChainSpace": "space", "Choice": "space",
+    "REFERENCES": "reference_networks", "Reference": "reference_networks", "Registry": "registry",
+    "SEARCH_SPACES": "space", "Chain": "space", "ChainSpace": "space", "Choice": "space",
     "Position": "space", "SearchSpace": "space", "CostTables": "tables", "Price": "tables",
     "Op": "workload", "Segment": "workload", "Value": "workload", "Workload": "workload",
 }  # fmt: skip
 
 __all__ = [
     "Architecture", "BLOCKS", "Block", "Chain", "ChainSpace", "Choice", "CostTables", "Measurement", "NasError",
-    "Network", "Op", "Position", "Precision", "Price", "QuantizationPlan", "Registry", "SEARCH_SPACES",
-    "SearchSpace", "Segment", "Shape", "Value", "Workload", "activation_traffic_bytes", "best_patches",
+    "Network", "Op", "Position", "Precision", "Price", "QuantizationPlan", "REFERENCES", "Reference", "Registry",
+    "SEARCH_SPACES", "SearchSpace", "Segment", "Shape", "Value", "Workload", "activation_traffic_bytes", "best_patches",
     "deploy", "flash_bytes", "fuse", "load_published", "lower", "macs", "mcunet_peak_bytes", "parameters",
     "peak_bytes", "plan_memory", "plan_patches", "record",
     "slice_weights", "training_form", "weight_bytes", "with_precision",

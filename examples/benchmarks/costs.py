@@ -42,6 +42,7 @@ from search_spaces.memory import Buffer, plan_memory
 from search_spaces.mixed import MixedSpace
 from search_spaces.mobilenet_v2 import mobilenet_v2
 from search_spaces.precision import QuantizationPlan, quantize_segment, with_precision
+from search_spaces.reference_networks import REFERENCES
 from search_spaces.space import SEARCH_SPACES, SearchSpace, decode, sample
 from search_spaces.tables import CostTables, Price
 from search_spaces.workload import Op, Segment, Value, Workload
@@ -67,9 +68,39 @@ def main() -> int:
         Bar(name="flash_error", value=flash["whole network"]["greatest"], unit="%", bar=3.0, direction="<="),
         Bar(name="peak_vs_published", value=peaks["greatest"], unit="%", bar=1.0, direction="<="),
     ]
+    references = reference_networks()
     print_details(speed, planner, flash, peaks)
     planner["at_bound"] = {kind: float(np.mean(found)) for kind, found in planner["at_bound"].items()}
-    return finish(bars, arguments.json, fast_path=speed, planner=planner, flash=flash, peaks=peaks)
+    return finish(
+        bars, arguments.json, fast_path=speed, planner=planner, flash=flash, peaks=peaks, references=references
+    )
+
+
+# -- reference networks
+
+
+def reference_networks() -> list[dict[str, Any]]:
+    """Print and return parameters and MACs of the public networks, ours beside the published ones."""
+    names = {"parameters": 11, "published": 11, "off by": 6, "M MACs": 9, "M published": 11, "off  by": 6}
+    print(f"{'network':24}", *(f"{name:>{width}}" for name, width in names.items()))
+    found = []
+    for known in REFERENCES:
+        workload = lower(known.make())
+        parameters, macs = counts.parameters(workload), counts.macs(workload)
+        if known.without_classifier:
+            macs -= counts.segment_macs(workload.segments[-1])
+        rounded = parameters if known.digits is None else round(parameters / 1e6, known.digits) * 1e6
+        million = round(macs / 1e6, known.macs_digits)
+        off = (int(rounded - known.parameters), round(million - known.million_macs, 1))
+        print(
+            f"{known.name:24} {parameters:11,} {known.parameters:11,.0f} {off[0]:6} {macs / 1e6:9.3f} "
+            f"{known.million_macs:11g} {off[1]:7g}  {known.source}"
+        )
+        found.append(
+            {"name": known.name, "parameters": parameters, "published": known.parameters, "macs": macs,
+             "published_million_macs": known.million_macs, "source": known.source}
+        )  # fmt: skip
+    return found
 
 
 # -- the fast path
