@@ -1,8 +1,8 @@
 """Exact counts of a workload: MACs, parameters, weight bytes, activation traffic.
 
-One multiply-accumulate is counted as one MAC (never "FLOPs"). Convolutions and linear layers equal fvcore's count
-of the same network to the unit; products of two activations (attention), which fvcore leaves out, are counted
-as rows x columns x inner length. Everything else (activations, pooling, additions) is no MAC.
+One multiply-accumulate is counted as one MAC (never "FLOPs"). Convolutions, transposed ones too, and linear layers
+equal fvcore's count of the same network to the unit; products of two activations (attention), which fvcore leaves
+out, are counted as rows x columns x inner length. Everything else (activations, pooling, additions) is no MAC.
 """
 
 import functools
@@ -52,10 +52,13 @@ def op_macs(op: Op) -> int:
     """Return the multiply-accumulates of one operator."""
     if op.kind == "conv":
         return op.output.elements * _fan_in(op)
+    if op.kind == "conv_transpose":  # every input element is multiplied by all the weights that read it
+        return op.input.elements * _fan_in(op)
     if op.kind == "linear":
         return op.output.elements * op.input.shape[-1]
     if op.kind == "matmul":
-        return op.output.elements * op.inputs[0].shape[-1]
+        stored_first = op.attribute("operand_positions", ()) == (0,)
+        return op.output.elements * op.inputs[0].shape[-2 if stored_first else -1]
     return 0
 
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from search_spaces.workload import ACTIVATIONS, Op, Segment, Workload, sorted_attributes
 
-_TAKES_NORM = frozenset({"conv", "linear"})
-_TAKES_ACTIVATION = frozenset({"conv", "linear", "add", "batch_norm"})
+_TAKES_NORM = frozenset({"conv", "conv_transpose", "linear"})
+_TAKES_ACTIVATION = frozenset({"conv", "conv_transpose", "linear", "add", "batch_norm"})
 
 
 def fuse(workload: Workload) -> Workload:

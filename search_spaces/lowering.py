@@ -17,14 +17,11 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from search_spaces.architecture import Architecture, Block, Shape
-from search_spaces.aten import IGNORED, READERS, REWRITERS, SAME_SHAPE, Alias, Call
+from search_spaces.aten.calls import Alias, Call
+from search_spaces.aten.readers import FIRST_RESULT_ONLY, IGNORED, READERS, SAME_SHAPE, VIEWS
+from search_spaces.aten.rewrites import InstanceNormOneByOne, rewriter
 from search_spaces.errors import LoweringError
-from search_spaces.workload import Attribute, Op, Parameter, Segment, Value, Workload, sorted_attributes
-
-_VIEWS = frozenset(
-    {"view", "_reshape_alias", "reshape", "unsqueeze", "squeeze", "split", "split_with_sizes", "slice",
-     "select", "permute", "transpose", "t", "expand", "alias", "detach"}
-)  # fmt: skip
+from search_spaces.workload import DTYPE_BYTES, Attribute, Op, Parameter, Segment, Value, Workload, sorted_attributes
 
 
 def lower(architecture: Architecture) -> Workload:
@@ -88,7 +85,7 @@ def _record(module: nn.Module, input_shape: Shape, name: str) -> Segment:
     x = torch.empty((1, *input_shape), device="meta")
     recorder = _Recorder(module, x)
     try:
-        with torch.no_grad(), recorder.watching(module), recorder:
+        with torch.no_grad(), recorder.watching(module), InstanceNormOneByOne(), recorder:
             y = module(x)
     except LoweringError as error:
         raise LoweringError(f"{name}: {error}") from error
@@ -120,6 +117,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
             )
         self._storage: dict[int, int] = {id(x): id(x)}
         self._stale: set[int] = set()
+        self._numbers: dict[int, float] = {}
+        self._left_out: dict[int, str] = {}
         self._scopes: list[str] = [""]
 
     @contextmanager
@@ -163,9 +162,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
         in_place = name.endswith("_") and not name.endswith("__")
         base = name.removesuffix("_") if in_place else name
         arguments = _bind(func, args, kwargs or {})
-        if base in REWRITERS:
+        rewrite = None if in_place else rewriter(base, arguments)
+        if rewrite is not None:
             with self:
-                return REWRITERS[base](arguments)
+                return rewrite(arguments)
+        if base not in READERS and func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+            with self:  # within a rewriter torch does not take composite operators apart by itself
+                return func.decompose(*args, **(kwargs or {}))
         if base in SAME_SHAPE:
             first = args[0]
             tensor = first if in_place else torch.empty_like(first)
@@ -177,20 +180,27 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
 
     def _write_down(self, name: str, arguments: dict[str, Any], result: Any, in_place: bool) -> None:
         if name in IGNORED:
+            if name == "scalar_tensor":
+                self._numbers[id(result)] = float(arguments["s"])
+                self._kept.append(result)
             return
         if name not in READERS:
             raise LoweringError(
-                f"torch operator {name!r} in module {self._scopes[-1]!r} is outside the operator vocabulary"
+                f"torch operator {name!r} in module {self._scopes[-1]!r} is outside the operator vocabulary: leave it "
+                "out of the network that is recorded, or replace it by operators that search_spaces.aten reads"
             )
         call = READERS[name](arguments)
         outputs = [
             tensor for tensor in (result if isinstance(result, tuple | list) else [result]) if tensor is not None
         ]
-        if name in ("native_batch_norm", "_native_batch_norm_legit_no_training", "native_layer_norm",
-                    "max_pool2d_with_indices"):  # fmt: skip
-            outputs = outputs[:1]
         self._kept.extend(outputs)
+        if name in FIRST_RESULT_ONLY:
+            self._left_out.update((id(tensor), name) for tensor in outputs[1:] if tensor is not outputs[0])
+            outputs = outputs[:1]
         source = call.source if isinstance(call, Alias) else call.inputs[0]
+        if id(source) in self._numbers and isinstance(call, Call) and call.kind in ("reshape", "expand"):
+            self._numbers[id(outputs[0])] = self._numbers[id(source)]
+            return
         if id(source) in self._stored and (isinstance(call, Alias) or len(call.inputs) == 1):
             self._rename_parameter(call, source, outputs[0])
             return
@@ -201,19 +211,22 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
         if in_place:
             self._overwrite(source)
         for output in outputs:
-            shared = name in _VIEWS or output is source
+            shared = name in VIEWS or output is source
             self._storage[id(output)] = self._storage[id(source)] if shared else id(output)
 
     def _append(self, call: Call, outputs: list[torch.Tensor]) -> None:
         inputs, operands = [], []
+        numbers: dict[str, Attribute] = {}
         for position, tensor in enumerate(call.inputs):
             if id(tensor) in self._stored:
                 operands.append((position, self._parameter("operand", tensor), tuple(tensor.shape)))
+            elif id(tensor) in self._numbers:
+                numbers[f"number_{position}"] = self._numbers[id(tensor)]
             else:
                 inputs.append(self._read(tensor))
         if not inputs:
-            raise LoweringError(f"module {self._scopes[-1]!r} computes {call.kind} of its own parameters")
-        attributes: dict[str, Attribute] = dict(call.attributes)
+            raise self._of_parameters(call)
+        attributes: dict[str, Attribute] = {**call.attributes, **numbers}
         if operands:
             attributes["operand_positions"] = tuple(position for position, _, _ in operands)
             if len(operands) == 1:
@@ -228,7 +241,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
                     continue
                 attributes["transposed_weight"] = id(tensor) not in self._transposed
             parameters.append(self._parameter(role, tensor))
-        if kind == "matmul" and parameters:
+        if kind == "matmul" and any(parameter.role != "operand" for parameter in parameters):
             raise LoweringError("a matrix product with a bias but no weight is not in the vocabulary")
         if kind == "reshape":
             attributes["shape"] = tuple(outputs[0].shape)
@@ -250,9 +263,20 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
         if isinstance(call, Call) and call.kind == "transpose" and source.ndim == 2:
             if id(source) not in self._transposed:
                 self._transposed.add(id(output))
-        elif isinstance(call, Call) and call.kind != "reshape":
-            raise LoweringError(f"module {self._scopes[-1]!r} computes {call.kind} of its own parameters")
+        elif isinstance(call, Call) and not _keeps_order(call, source):
+            raise self._of_parameters(call)
+        elif id(source) in self._transposed:
+            if output.shape != source.shape:
+                raise self._of_parameters(call)
+            self._transposed.add(id(output))
         self._stored[id(output)] = self._stored[id(source)]
+
+    def _of_parameters(self, call: Call | Alias) -> LoweringError:
+        what = call.attributes.get("function", call.kind) if isinstance(call, Call) else "a view"
+        return LoweringError(
+            f"module {self._scopes[-1]!r} computes {what} of its own parameters on every pass: compute it once and "
+            "register the result as a parameter or buffer"
+        )
 
     def _parameter(self, role: str, tensor: torch.Tensor) -> Parameter:
         known = self._stored.get(id(tensor))
@@ -267,15 +291,21 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
     def _read(self, tensor: torch.Tensor) -> Value:
         if id(tensor) in self._stale:
             raise LoweringError(f"module {self._scopes[-1]!r} reads a tensor after an in-place write to a view of it")
+        if id(tensor) in self._left_out:
+            raise LoweringError(
+                f"module {self._scopes[-1]!r} reads a further result of {self._left_out[id(tensor)]!r}, of which the "
+                "vocabulary has the first alone: use argmax where the place of a maximum is wanted"
+            )
         if id(tensor) not in self._values:
             raise LoweringError(
-                f"module {self._scopes[-1]!r} reads a tensor that is neither input, parameter nor buffer: "
-                "register it as a buffer"
+                f"module {self._scopes[-1]!r} reads a tensor that is neither input, parameter nor buffer, such as "
+                "zeros made on every pass: register it as a buffer. Recurrent layers and circular padding, which torch "
+                "computes so, cannot be recorded"
             )
         return self._values[id(tensor)]
 
     def _new(self, tensor: torch.Tensor) -> Value:
-        value = Value(self._count, tuple(tensor.shape))
+        value = Value(self._count, tuple(tensor.shape), _dtype(tensor))
         self._count += 1
         self._values[id(tensor)] = value
         return value
@@ -287,16 +317,29 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
 
 def _bind(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments by name with the schema's defaults, which torch leaves out of `args`."""
-    bound = dict(kwargs)
+    bound: dict[str, Any] = {}  # in the schema's order
     for position, argument in enumerate(func._schema.arguments):
         if position < len(args):
             bound[argument.name] = args[position]
-        elif argument.name not in bound:
-            bound[argument.name] = argument.default_value
+        else:
+            bound[argument.name] = kwargs.get(argument.name, argument.default_value)
     if "input" in bound and "self" not in bound:
         bound["self"] = bound["input"]
     return bound
 
 
+def _keeps_order(call: Call, source: torch.Tensor) -> bool:
+    """Tell whether a call leaves the elements of `source` in their order in memory: a reshape, or as good as one."""
+    if call.kind != "transpose":
+        return call.kind == "reshape"
+    order = call.attributes["order"]
+    assert isinstance(order, tuple)
+    long = [int(axis) for axis in order if source.shape[int(axis)] > 1]
+    return long == sorted(long)
+
+
 def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name not in DTYPE_BYTES:
+        raise LoweringError(f"a tensor of type {name} is not in the vocabulary; the types are {', '.join(DTYPE_BYTES)}")
+    return name

@@ -25,6 +25,7 @@ Region = tuple[tuple[int, int], tuple[int, int]]
 _WINDOWED = frozenset({"conv", "avg_pool", "max_pool"})
 _POINTWISE = ACTIVATIONS | {
     "batch_norm", "add", "sub", "mul", "div", "pow", "exp", "sqrt", "reciprocal", "abs", "neg", "channel_shuffle",
+    "elementwise",
 }  # fmt: skip
 _ALONG_CHANNELS = frozenset({"concat", "split", "slice", "gather"})
 

@@ -15,10 +15,13 @@ Precision = Literal["float32", "int8"]
 """What a file ships in. "int8" means 8-bit weights and activations, 32-bit biases."""
 
 FLOAT_ONLY: frozenset[str] = frozenset(
-    {"batch_norm", "layer_norm", "softmax", "gelu", "silu", "tanh", "exp", "sqrt", "reciprocal", "div", "pow", "mean",
-     "sum"}
+    {"batch_norm", "layer_norm", "group_norm", "conv_transpose", "softmax", "gelu", "silu", "tanh", "exp", "sqrt",
+     "reciprocal", "div", "pow", "mean", "sum", "elementwise", "reduction", "movement"}
 )  # fmt: skip
-"""Kinds that runtimes compute in float within an 8-bit network."""
+"""Kinds that runtimes compute in float within an 8-bit network.
+
+Transposed convolutions are among them: onnxruntime has no 8-bit kernel for them, so their weights ship as floats.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,10 @@ def quantize_segment(segment: Segment, plan: QuantizationPlan) -> Segment:
     ops = []
     for op in fused.ops:
         quantized = op.kind not in FLOAT_ONLY and op.scope not in plan.keep_float
-        outputs = tuple(replace(value, dtype=plan.activation if quantized else "float32") for value in op.outputs)
+        width = plan.activation if quantized else "float32"
+        outputs = tuple(
+            replace(value, dtype=width if value.dtype == "float32" else value.dtype) for value in op.outputs
+        )
         types.update((value.id, value.dtype) for value in outputs)
         inputs = tuple(replace(value, dtype=types[value.id]) for value in op.inputs)
         parameters = tuple(map(_quantize_parameter, op.parameters)) if quantized else op.parameters

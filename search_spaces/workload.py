@@ -15,7 +15,7 @@ from search_spaces.errors import LoweringError
 
 Kind = Literal[
     # with weights
-    "conv", "linear", "batch_norm", "layer_norm",
+    "conv", "conv_transpose", "linear", "batch_norm", "layer_norm", "group_norm",
     # activations: one input, same shape
     "relu", "clip", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "gelu", "tanh",
     "softmax", "exp", "sqrt", "reciprocal", "abs", "neg",
@@ -25,6 +25,8 @@ Kind = Literal[
     "matmul", "global_avg_pool", "avg_pool", "max_pool", "mean", "sum", "amax",
     # movement
     "concat", "split", "slice", "reshape", "transpose", "expand", "gather", "pad", "upsample",
+    # everything else without weights; the attribute `function` says what
+    "elementwise", "reduction", "movement",
     # made by fusion only
     "channel_shuffle",
 ]  # fmt: skip
@@ -35,7 +37,10 @@ ACTIVATIONS: frozenset[str] = frozenset(
     {"relu", "clip", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "gelu", "tanh"}
 )
 
-DTYPE_BYTES: dict[str, int] = {"float32": 4, "int32": 4, "float16": 2, "int8": 1, "uint8": 1, "int64": 8}
+DTYPE_BYTES: dict[str, int] = {
+    "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2, "int8": 1, "uint8": 1, "bool": 1, "int64": 8,
+    "float64": 8,
+}  # fmt: skip
 
 Attribute = int | float | str | bool | tuple[int, ...] | tuple[float, ...]
 

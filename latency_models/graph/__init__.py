@@ -3,8 +3,8 @@
 The same layers serve both precisions, and random weights run the same kernels in the same time as trained ones, so
 one writer probes devices and makes the delivered int8 file. Read in this order: `graph_input` (how the file takes
 an image), `network` (a workload with its weights folded in), `simplify`, `channel_moves` and `depthwise_padding`
-(rewrites, all exact), `emitter` and `operators` (ONNX nodes), `float32`, then for 8 bits `ranges`, `quantizers`,
-`islands`, `stem`, `int8_forms` and `int8`; `stored` counts what the file holds and computes
+(rewrites, all exact), `emitter`, `operators` and `general_operators` (ONNX nodes), `float32`, then for 8 bits
+`ranges`, `quantizers`, `islands`, `stem`, `int8_forms` and `int8`; `stored` counts what the file holds and computes
 without writing it. Needs onnx and numpy, no runtime.
 """
 

@@ -57,8 +57,8 @@ class Layer:
         outputs: Names of the tensors it writes.
         attributes: As the workload has them; besides, `pads` as ONNX has them: of convolutions and pools top, left,
             bottom, right, of a padding the begins of all axes and then the ends.
-        weight: Of a convolution `out x in/groups x height x width`, a linear layer `out x in`, a normalization
-            `channels`; batch normalization is folded in.
+        weight: Of a convolution `out x in/groups x height x width`, of a transposed one `in x out/groups x height x
+            width`, of a linear layer `out x in`, of a normalization `channels`; batch normalization is folded in.
         bias: One for each output channel.
         constants: Stored operands by their position among all operands.
         activation: What follows in the same layer.
@@ -220,13 +220,25 @@ def flatten(like: Layer, source: str, target: str, shape: Shape) -> Layer:
 
 def _attributes(op: Op) -> Mapping[str, Attribute]:
     attributes = {name: value for name, value in op.attributes if not name.startswith("activation")}
-    if "padding" in attributes:
-        attributes["pads"] = op.integers("padding") * 2
+    if "padding" in attributes and op.kind != "movement":
+        attributes["pads"] = _window_pads(op)
     if op.kind == "pad":
         attributes["pads"] = _pads(op.integers("pad"), len(op.input.shape))
+    if op.kind in ("group_norm", "movement"):
+        attributes["shape"] = op.input.shape
     if op.kind == "relu":
         attributes |= {"min": 0.0, "max": math.inf}
     return attributes
+
+
+def _window_pads(op: Op) -> tuple[int, ...]:
+    """Return top, left, bottom, right; a pool whose last window hangs over the map's end reads padding there."""
+    padding = op.integers("padding")
+    if not op.attribute("ceil", False):
+        return padding * 2
+    sizes = zip(op.input.shape[2:], op.output.shape[2:], op.integers("kernel"), op.integers("stride"), strict=True)
+    over = ((out - 1) * stride + kernel - size for size, out, kernel, stride in sizes)
+    return (*padding, *(max(pad, needed - pad) for pad, needed in zip(padding, over, strict=True)))
 
 
 def _pads(pad: Sequence[int], rank: int) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from latency_models.graph.emitter import Emitter
+from latency_models.graph.general_operators import conv_transpose, general, group_norm
 from latency_models.graph.network import Activation, Layer, activation
 from search_spaces.errors import LoweringError
 from search_spaces.workload import ACTIVATIONS
@@ -222,6 +223,8 @@ def _require_one_image(e: Emitter, layer: Layer, breaks: bool, what: str) -> Non
 
 _WRITERS: dict[str, Write] = {
     "conv": _conv, "linear": _linear, "batch_norm": _batch_norm, "layer_norm": _layer_norm,
+    "conv_transpose": conv_transpose, "group_norm": group_norm,
+    **dict.fromkeys(("elementwise", "reduction", "movement"), general),
     **dict.fromkeys(ACTIVATIONS, _activation),
     "softmax": _softmax, "exp": _simple("Exp"), "sqrt": _simple("Sqrt"), "reciprocal": _simple("Reciprocal"),
     "abs": _simple("Abs"), "neg": _simple("Neg"), "add": _simple("Add"), "sub": _simple("Sub"), "mul": _simple("Mul"),

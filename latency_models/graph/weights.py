@@ -51,16 +51,19 @@ def draw(op: Op, rng: np.random.Generator) -> Stored:
     """
     known = {parameter.role: parameter for parameter in op.parameters}
     weight = bias = None
-    if op.kind in ("conv", "linear"):
+    if op.kind in ("conv", "conv_transpose", "linear"):
         shape = known["weight"].shape
         if op.kind == "linear" and op.attribute("transposed_weight"):
             shape = shape[::-1]
         weight = _uniform(0.0, math.sqrt(6.0 / math.prod(shape[1:])), shape, rng)
+        weight = weight if op.kind == "linear" else _standard_weight(op, weight)
         if "bias" in known or "norm_mean" in known:
-            bias = _uniform(0.0, 0.2, (shape[0],), rng)
+            bias = _uniform(0.0, 0.2, (op.output.shape[1] if op.kind == "conv_transpose" else shape[0],), rng)
     elif op.kind in ("batch_norm", "layer_norm"):
         shape = known["norm_mean"].shape if op.kind == "batch_norm" else op.input.shape[-op.integer("axes") :]
         weight, bias = _uniform(1.0, 0.2, shape, rng), _uniform(0.0, 0.2, shape, rng)
+    elif op.kind == "group_norm":
+        weight, bias = (_uniform(center, 0.2, (op.input.shape[1],), rng) for center in (1.0, 0.0))
     center = 1.0 if op.kind in ("mul", "div", "pow") else 0.0
     operands = [
         _uniform(center, 0.2, parameter.shape, rng) for parameter in op.parameters if parameter.role == "operand"
@@ -97,6 +100,9 @@ def _standard_weight(op: Op, weight: Array) -> Array:
     if op.kind == "conv":
         groups, kernel = op.integer("groups"), op.integers("kernel")
         return weight.reshape(op.output.shape[1], op.input.shape[1] // groups, *kernel)
+    if op.kind == "conv_transpose":
+        groups, kernel = op.integer("groups"), op.integers("kernel")
+        return weight.reshape(op.input.shape[1], op.output.shape[1] // groups, *kernel)
     return weight
 
 
@@ -110,6 +116,10 @@ def _fold_norm(op: Op, weight: Array | None, bias: Array | None, by_role: Mappin
     shift = ((0.0 if bias is None else bias) - mean) * factor
     if "norm_bias" in by_role:
         shift = shift + by_role["norm_bias"]
+    if weight is not None and op.kind == "conv_transpose":  # whose second axis are the output channels of a group
+        groups = op.integer("groups")
+        by_group = weight.reshape(groups, -1, *weight.shape[1:])
+        return (by_group * factor.reshape(groups, 1, -1, 1, 1)).reshape(weight.shape), shift
     return factor if weight is None else scale_channels(weight, factor), shift
 
 

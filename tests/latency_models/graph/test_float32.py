@@ -124,7 +124,57 @@ class Convolutions(nn.Module):
         return F.leaky_relu(self.last(F.avg_pool2d(y, (3, 5), (2, 2), (1, 2)))) / 3.0
 
 
-MODULES = (Activations, Arithmetic, Reductions, Movement, Attention, Convolutions)
+class General(nn.Module):
+    """Every function of the general kinds that has a form, transposed convolutions and normalization of groups."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(8, 8, 3, stride=2, padding=1, output_padding=1, groups=2, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.slope = nn.PReLU(8)
+        self.groups, self.instance = nn.GroupNorm(4, 8), nn.InstanceNorm2d(8, affine=True)
+        self.bare = nn.GroupNorm(2, 8, affine=False)
+        self.row = nn.Conv1d(1, 1, 3, padding=1)
+        generator = torch.Generator().manual_seed(3)
+        for tensor in (*self.parameters(), self.norm.running_mean, self.norm.running_var):
+            tensor.data.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
+
+    def elementwise(self, x):
+        y, positive = self.slope(x), x.abs() + 0.5
+        y = y + F.elu(x, 0.7) + F.selu(x) + F.celu(x, 0.6) + F.softplus(x) + F.softplus(x, beta=2.0) + F.mish(x)
+        y = (
+            y
+            + F.logsigmoid(x)
+            + positive.log()
+            + positive.rsqrt()
+            + x.sin() * x.cos()
+            + x.erf()
+            + F.glu(y, 2).repeat(1, 1, 2, 1)
+        )
+        return torch.maximum(y, x) - torch.minimum(x.floor() + x.ceil(), x.round() * x.sign())
+
+    def reductions(self, x):
+        pooled = F.max_pool2d(x, 3, 2, ceil_mode=True) + F.avg_pool2d(x, 3, 2, ceil_mode=True)
+        pooled = pooled + F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False)[:, :, :6, :6]
+        sums = x.amin(3, keepdim=True) + (x * 0.1).logsumexp(1, keepdim=True) + x.norm(dim=2, keepdim=True)
+        sums = sums + (1.0 + x * 0.01).prod(2, keepdim=True) + torch.linalg.vector_norm(x, 1, dim=2, keepdim=True)
+        return pooled[:, :, -1:, -1:] + sums + F.adaptive_max_pool2d(x, 1) + F.adaptive_max_pool2d(x, 6).tile(2, 2)
+
+    def moves(self, x):
+        half = x.flip((2, 3)).roll((1, -2), (2, 3))[:, :, :6]
+        y = half + F.pixel_unshuffle(F.pixel_shuffle(half, 2), 2)
+        y = F.channel_shuffle(F.pad(y, (1, 2, 0, 1), mode="reflect") + F.pad(y, (2, 1, 1, 0), mode="replicate"), 4)
+        for mode in ("nearest", "nearest-exact", "bilinear", "bicubic"):
+            y = F.interpolate(y, size=(y.shape[2] + 3, y.shape[3] + 2), mode=mode)
+        return F.interpolate(y, size=(25, 13), mode="bilinear", align_corners=True)
+
+    def forward(self, x):
+        row = self.row(x.mean((2, 3)).unsqueeze(1)).view(1, 8, 1, 1)
+        y = self.elementwise(self.instance(self.bare(self.groups(x)))) + self.reductions(x) + row
+        return torch.cat((F.relu(self.norm(self.up(y))).flatten(1), self.moves(x).flatten(1)), 1)
+
+
+MODULES = (Activations, Arithmetic, Reductions, Movement, Attention, Convolutions, General)
 
 
 def built(module_class):
@@ -154,6 +204,12 @@ def test_recorded_module_equals_torch(module):
     x = images(SHAPE, 2)
     found = run(float_model(record(module, SHAPE), weights=state(module), graph_input=NORMALIZED), x)
     assert_equal(found, np.concatenate([outputs(module, image[None]) for image in x]))
+
+
+def test_recorded_module_runs_with_random_weights(module):
+    found = run(float_model(record(module, SHAPE), graph_input=NORMALIZED), images(SHAPE, 1))
+    assert np.isfinite(found).all()
+    assert np.ptp(found) > 0.0
 
 
 @pytest.mark.parametrize("opset", [13, 14, 17, 18, 20, 23])
@@ -312,6 +368,40 @@ def test_operator_that_a_batch_breaks_is_named():
     assert float_model(workload, graph_input=NORMALIZED)
     with pytest.raises(LoweringError, match="transpose in '' moves the batch axis: write the file for one image"):
         float_model(workload, graph_input=GraphInput(dtype="float32", layout="nchw", batch=None))
+
+
+class Hidden(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: F.adaptive_avg_pool2d(x, 3), "adaptive_avg_pool in 'inner' is priced but cannot be written to ONNX"),
+        (lambda x: x.argmax(1), "argmax in 'inner' is priced but cannot be written"),
+        (
+            lambda x: x.norm(3, dim=1),
+            "vector_norm in 'inner' is of order 3, which has no ONNX form",
+        ),
+        (
+            lambda x: F.interpolate(x, size=(3, 3), mode="bilinear", antialias=True),
+            "resize in 'inner' is of mode bilinear_antialias, which has no ONNX form",
+        ),
+    ],
+    ids=["uneven", "argmax", "order", "antialias"],
+)
+def test_what_is_priced_but_has_no_form_is_named(function, message):
+    module = nn.Sequential()
+    module.add_module("inner", Hidden(function))
+    workload = record(module, (4, 5, 5))
+    assert workload.output.elements
+    with pytest.raises(LoweringError, match=message):
+        float_model(workload, graph_input=NORMALIZED)
 
 
 def test_inverted_residual_of_one_block_needs_no_other_segments():

@@ -201,6 +201,29 @@ def test_depthwise_channels_are_padded_and_change_no_bit(monkeypatch):
     np.testing.assert_array_equal(run(padded, x), run(plain, x))
 
 
+def test_transposed_convolutions_and_general_kinds_are_float_islands_between_8_bit_layers(tmp_path):
+    class UNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.curve = nn.Conv2d(4, 16, 3, padding=1), nn.PReLU(16)
+            self.second, self.up = nn.Conv2d(16, 16, 3, padding=1), nn.ConvTranspose2d(16, 8, 2, 2, bias=False)
+            self.norm, self.last = nn.BatchNorm2d(8), nn.Conv2d(24, 4, 1)
+
+        def forward(self, x):
+            high = self.curve(self.first(x))
+            low = F.avg_pool2d(F.relu(self.second(F.max_pool2d(high, 2))), 2, 1, ceil_mode=True)
+            low = F.interpolate(F.pad(low, (1, 0, 1, 0), mode="reflect"), size=(4, 4), mode="bilinear")
+            return self.last(torch.cat((torch.relu(self.norm(self.up(low))), high), 1)).amax((2, 3))
+
+    module, x = settled(made(UNet, (4, 8, 8)), (4, 8, 8)), images((4, 8, 8))
+    model = quantized(record(module, (4, 8, 8)), state(module), x)
+    found = executed(model, tmp_path)
+    assert (found["ConvTranspose"], found["PRelu"], found["Resize"]) == (1, 1, 1)
+    assert found["QLinearConv"] >= 3
+    assert not float_weights(found)
+    assert cosine(run(model, x), outputs(module, x)) >= 0.999
+
+
 @pytest.mark.parametrize("counted", [True, False])
 def test_average_pooling_becomes_a_depthwise_convolution(counted, tmp_path):
     class Pooled(nn.Module):
