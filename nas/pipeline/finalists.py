@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from latency_models.probe import write_probe
-from latency_models.profile import Probed
+from latency_models.profile import Probed, Profile
+from latency_models.sessions import measured
 from latency_models.timing import Clock, Timing
 from nas.export import read_exported
 from nas.pipeline.assemble import budget_verdict
@@ -35,13 +36,14 @@ def bring_finalists(prepared: Prepared, yard: Yard, found: SearchResult) -> tupl
         ParityFailed: No file computes what its network computes.
     """
     config, searched = prepared.config, prepared.fitted
-    timed = prepared.confirmed = confirm(prepared, found, yard.folder.parent, yard.progress)
-    costs = refitted_costs(prepared, timed)
-    if timed:
-        prepared.fitted = yard.fitted = searched.refitted(config.latency, list(timed))
+    tried = confirm(prepared, found, yard.folder.parent, yard.progress)
+    prepared.confirmed = tried.networks
+    costs = refitted_costs(prepared, tried.networks)
+    if tried.networks:
+        prepared.fitted = yard.fitted = searched.refitted(config.latency, tried.networks)
     tracks = [
         _searched_track(entry, number, searched)
-        for number, entry in enumerate(_first(found, costs, timed, config.pipeline.finalists), start=1)
+        for number, entry in enumerate(_first(found, costs, tried, config.pipeline.finalists), start=1)
     ]
     hand_made = [_hand_made_track(network) for network in _hand_made(prepared, yard)]
     _to_the_end(yard, [*tracks, *hand_made])
@@ -50,8 +52,8 @@ def bring_finalists(prepared: Prepared, yard: Yard, found: SearchResult) -> tupl
     while not (passing := _passing(tracks, limits, prepared)) and attempts < config.pipeline.attempts:
         prepared.fitted = yard.fitted = _refit(prepared, tracks)
         costs = RowCosts(prepared.space, config.device, prepared.fitted.predictors, config.budget)
-        tried = {track.key for track in tracks}
-        chosen = next((entry for entry in ranked(found, costs, timed) if entry.key not in tried), None)
+        brought = {track.key for track in tracks}
+        chosen = next((entry for entry in ranked(found, costs, tried) if entry.key not in brought), None)
         if chosen is None:
             break
         attempts += 1
@@ -66,14 +68,14 @@ def bring_finalists(prepared: Prepared, yard: Yard, found: SearchResult) -> tupl
     return [*tracks, *hand_made], [*passing, *_passing(hand_made, limits, prepared)]
 
 
-def _first(found: SearchResult, costs: RowCosts, timed: Sequence[Probed], count: int) -> list[Entry]:
+def _first(found: SearchResult, costs: RowCosts, tried: Profile, count: int) -> list[Entry]:
     """Return the most accurate members of the front whose files keep to the limits, else other trained networks' best.
 
     Where no file does, the front as it stands: a stage may still make one smaller, and the run says by how much the
     nearest missed.
     """
     front = sorted(found.front(), key=lambda entry: -entry.metric.value)
-    return (ranked(found, costs, timed) or front)[:count]
+    return (ranked(found, costs, tried) or front)[:count]
 
 
 def _to_the_end(yard: Yard, tracks: Sequence[Track]) -> None:
@@ -164,7 +166,10 @@ def _hand_made(prepared: Prepared, yard: Yard) -> list[HandMade]:
 
 
 def _timer(prepared: Prepared, folder: Path) -> Callable[[Sequence[Architecture]], list[float]] | None:
-    """Return a function that times networks on the run's device in their faster precision; None for a table."""
+    """Return a function that times networks on the run's device in their faster precision; None for a table.
+
+    A network that the device refuses takes forever; the last file, of the narrowest network, may stand for the middle.
+    """
     device = prepared.config.device
     if not device.backend.live:
         return None
@@ -179,8 +184,10 @@ def _timer(prepared: Prepared, folder: Path) -> Callable[[Sequence[Architecture]
                 path = scratch / f"{architecture.key}.{precision}.onnx"
                 write_probe(architecture, precision, device, graph_input, path)
                 files.append(path)
-        timings = device.backend.measure(files, files[len(files) // 2])
-        latencies = np.array([timing.latency_ms for timing in timings]).reshape(len(architectures), -1)
+        middle, refused = len(files) // 2, float("inf")
+        outcomes = measured(device.backend, files, [files[middle], files[-1]])
+        each = [outcome.latency_ms if isinstance(outcome, Timing) else refused for outcome in outcomes]
+        latencies = np.array(each).reshape(len(architectures), -1)
         return [float(value) for value in latencies.min(axis=1)]
 
     return time_ms
