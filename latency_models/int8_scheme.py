@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from latency_models.device import Device
+from latency_models.failures import FileFailure, Outcome
 from latency_models.graph import GraphInput
 from latency_models.probe import write_probe
+from latency_models.sessions import measured
 from search_spaces.architecture import Architecture
 from search_spaces.counts import macs
 from search_spaces.lowering import lower
@@ -81,7 +83,7 @@ def choose_scheme(
         folder: Where files are written.
 
     Raises:
-        MeasurementError: The device refuses all files, or never settles.
+        MeasurementError: The device refuses files in every scheme, or never settles.
     """
     pads = device.plan.pad_depthwise and _machine(fingerprint) in ("", *_X86)
     if device.quantization is not None:
@@ -114,15 +116,27 @@ def _faster(
             path = folder / f"scheme-{words(plan)}-{architecture.key}.onnx"
             write_probe(architecture, "int8", replace(device, quantization=plan), graph_input, path, seed=number)
             files.append(path)
-    timings = device.backend.measure(files, files[0])
-    levels = np.log([timing.latency_ms for timing in timings]).reshape(len(plans), -1).mean(axis=1)
+    outcomes = measured(device.backend, files, [files[0], files[-1]])
+    levels = np.array([_level(outcomes[start : start + len(middle)]) for start in range(0, len(outcomes), len(middle))])
     best, worst = int(levels.argmin()), int(levels.argmax())
+    if np.isinf(levels[best]):
+        raise next(outcome for outcome in outcomes if isinstance(outcome, FileFailure))
+    if np.isinf(levels[worst]):
+        return Scheme(
+            plan=plans[best], reason=f"{words(plans[best])}, since the device refuses files in {words(plans[worst])}"
+        )
     ratio = float(np.exp(levels[worst] - levels[best]))
     return Scheme(
         plan=plans[best],
         reason=f"{words(plans[best])}, measured {ratio:.2f} times as fast as {words(plans[worst])} on {len(middle)} "
         "networks",
     )
+
+
+def _level(outcomes: Sequence[Outcome]) -> float:
+    """Return the mean logarithm of the latencies of one scheme's files; infinite where one of them has none."""
+    logs = [np.inf if isinstance(outcome, FileFailure) else np.log(outcome.latency_ms) for outcome in outcomes]
+    return float(np.mean(logs))
 
 
 def words(plan: QuantizationPlan) -> str:

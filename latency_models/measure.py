@@ -8,15 +8,19 @@ alike, a few visits at worst. The loops themselves stand in `backends.timing_scr
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from latency_models.backends import timing_script as protocol
-from latency_models.timing import Clock
+from latency_models.failures import FileFailure, Outcome
+from latency_models.timing import Clock, Timing
 from search_spaces.errors import MeasurementError
+from search_spaces.measurement import Origin
 
 Run = Callable[[], object]
 Visit = npt.NDArray[np.float64]
@@ -61,16 +65,27 @@ class Taken:
         visits: For every network, one array of samples for each round.
         reference_ms: Median over each counted round of the reference's visit minima.
         discarded: Rounds that were taken again.
+        refused: Failures of networks by their number; what was taken of these counts for nothing.
     """
 
     visits: tuple[tuple[Visit, ...], ...]
     reference_ms: tuple[float, ...]
     discarded: int
+    refused: Mapping[int, FileFailure] = field(default_factory=dict)
 
     def levels(self, center_ms: float | None = None) -> tuple[float, ...]:
         """Return what the reference took in every round over `center_ms`, by default its median over the rounds."""
         center = float(np.median(self.reference_ms)) if center_ms is None else center_ms
         return tuple(level / center for level in self.reference_ms)
+
+    def outcomes(
+        self, files: Sequence[Path], clock: Clock, origin: Origin = "measured", levels: tuple[float, ...] = ()
+    ) -> list[Outcome]:
+        """Return the timing of every file, or why it has none."""
+        return [
+            self.refused[place] if place in self.refused else Timing(path.name, visits, clock, origin, levels)
+            for place, (path, visits) in enumerate(zip(files, self.visits, strict=True))
+        ]
 
 
 def take_visits(
@@ -82,7 +97,7 @@ def take_visits(
     seed: int = 0,
     progress: Callable[[float], None] = lambda _share: None,
 ) -> Taken:
-    """Time `runs`, interleaved with `reference`.
+    """Time `runs`, interleaved with `reference`; one that raises FileFailure is left out from then on.
 
     Args:
         runs: Each runs one network once.
@@ -93,17 +108,51 @@ def take_visits(
         progress: Told the share done.
 
     Raises:
+        FileFailure: The reference's own.
         MeasurementError: The reference strayed in so many rounds that fewer than half of `rounds.visits` remain.
     """
     now = time.thread_time if clock == "thread_cpu" else time.perf_counter
-    visitors = [_visitor(run, rounds, now) for run in (*runs, reference)]
-    return take_rounds(
-        lambda order: protocol.one_round(visitors[:-1], visitors[-1], order, rounds.reference_every),
-        len(runs),
+    return take_visitors(
+        [partial(_visitor, run, rounds, now) for run in runs],
+        partial(_visitor, reference, rounds, now),
         rounds=rounds,
         seed=seed,
         progress=progress,
     )
+
+
+def take_visitors(
+    makers: Sequence[Callable[[], protocol.Visitor]],
+    reference: Callable[[], protocol.Visitor],
+    *,
+    rounds: Rounds,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda _share: None,
+) -> Taken:
+    """Take rounds of visits, each of which returns its samples; what raises FileFailure is left out from then on.
+
+    Args:
+        makers: Each returns what visits one network.
+        reference: Returns what visits the reference network.
+        rounds: How many, and after how many networks the reference is visited.
+        seed: Of the order of visits.
+        progress: Told the share done.
+
+    Raises:
+        FileFailure: The reference's own.
+        MeasurementError: The reference strayed in so many rounds that fewer than half of `rounds.visits` remain.
+    """
+    refused: dict[int, FileFailure] = {}
+    visitors = [protocol.spared(place, make, FileFailure, refused) for place, make in enumerate(makers)]
+    steady = reference()
+    taken = take_rounds(
+        lambda order: protocol.one_round(visitors, steady, order, rounds.reference_every),
+        len(visitors),
+        rounds=rounds,
+        seed=seed,
+        progress=progress,
+    )
+    return replace(taken, refused=refused)
 
 
 def take_rounds(

@@ -8,11 +8,13 @@ models are fitted anew from them whenever the profile is read, so a better model
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from latency_models.failures import FAILURES
 from latency_models.prediction import Sample
 from latency_models.timing import Timing
 from search_spaces.architecture import Architecture
@@ -31,8 +33,8 @@ class Probed:
         architecture: The network.
         precision: Of the file that was timed.
         timing: Raw samples.
-        purpose: "probe" for networks drawn to fit a model, "block" for single blocks of them, "delivered" for files
-            that a run wrote.
+        purpose: "probe" for networks drawn to fit a model, "block" for single blocks of them, "confirmed" for
+            networks that a search preferred, "delivered" for files that a run wrote.
         level: What share of the profile's latencies those of the session were in which this one was timed; samples
             are divided by it. 1 for the session that made the profile.
     """
@@ -53,6 +55,29 @@ class Probed:
         return Sample(workload, self.timing.latency_ms / self.level, self.timing.origin)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A network that the device would not time, which no model is fitted to.
+
+    Attributes:
+        architecture: The network.
+        precision: Of the file.
+        kind: "time_out", "out_of_memory", "unsupported" or "refused".
+        reason: One sentence.
+        purpose: As of a timed network.
+    """
+
+    architecture: Architecture
+    precision: Precision
+    kind: str
+    reason: str
+    purpose: str = "probe"
+
+    def __post_init__(self) -> None:
+        if self.kind not in FAILURES:
+            raise ValueError(f"kind must be one of {', '.join(FAILURES)}, got {self.kind!r}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Profile:
     """Everything timed on one device for one probe set.
@@ -63,6 +88,7 @@ class Profile:
         probes: Digest of what was probed: the space and how files take their input.
         seconds: Wall time of the measurement.
         networks: Timed networks.
+        refused: Networks that it would not time.
         description: The device as a run file would describe it; empty where nobody noted it.
         protocol: How files were timed: the back end's fields.
         accuracy: By precision, what the model fitted to these networks is worth: its name, shares within 5 and 10 %
@@ -74,6 +100,7 @@ class Profile:
     probes: str
     seconds: float
     networks: tuple[Probed, ...]
+    refused: tuple[Refused, ...] = ()
     description: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON values
     protocol: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
@@ -86,9 +113,22 @@ class Profile:
             if known.precision == precision and (blocks or known.purpose != "block")
         ]
 
-    def with_networks(self, more: Sequence[Probed]) -> Self:
-        """Return the profile with more timed networks."""
-        return replace(self, networks=(*self.networks, *more))
+    def with_networks(self, more: Sequence[Probed | Refused]) -> Self:
+        """Return the profile with more networks, timed or refused."""
+        return replace(
+            self,
+            networks=(*self.networks, *(known for known in more if isinstance(known, Probed))),
+            refused=(*self.refused, *(known for known in more if isinstance(known, Refused))),
+        )
+
+    def refusals(self) -> str:
+        """Return how many files the device refused and why the first, in one sentence; empty where it took all."""
+        if not self.refused:
+            return ""
+        kinds = Counter(known.kind.replace("_", " ") for known in self.refused)
+        told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        count = len(self.networks) + len(self.refused)
+        return f"{len(self.refused)} of {count} files gave no timing ({told}), the first: {self.refused[0].reason}"
 
     def to_json(self) -> str:
         """Return the file's text."""
@@ -110,6 +150,16 @@ class Profile:
                     "timing": known.timing.to_dict(),
                 }
                 for known in self.networks
+            ],
+            "refused": [
+                {
+                    "architecture": known.architecture.to_dict(),
+                    "precision": known.precision,
+                    "purpose": known.purpose,
+                    "kind": known.kind,
+                    "reason": known.reason,
+                }
+                for known in self.refused
             ],
         }
         return json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n"
@@ -146,6 +196,7 @@ class Profile:
                 probes=record["probes"],
                 seconds=float(record["seconds"]),
                 networks=tuple(map(_read_network, record["networks"])),
+                refused=tuple(map(_read_refused, record.get("refused", ()))),
                 description=dict(record.get("description", {})),
                 protocol=dict(record.get("protocol", {})),
                 accuracy=dict(record.get("accuracy", {})),
@@ -179,6 +230,16 @@ def _read_network(record: Mapping[str, Any]) -> Probed:  # Any: JSON values
         timing=Timing.from_dict(record["timing"]),
         purpose=record["purpose"],
         level=float(record.get("level", 1.0)),
+    )
+
+
+def _read_refused(record: Mapping[str, Any]) -> Refused:  # Any: JSON values
+    return Refused(
+        architecture=Architecture.from_dict(record["architecture"]),
+        precision=record["precision"],
+        kind=record["kind"],
+        reason=str(record["reason"]),
+        purpose=record["purpose"],
     )
 
 

@@ -5,6 +5,8 @@ left to the clock, where the runtime's buffers came to lie. Within a session tha
 looks like a property of the networks. So a later session times a few networks of the profile again, the anchors, and
 what it found for the others is brought to the profile's level before any model is fitted to it. What is reported, and
 what a budget is held against, stays as it was measured.
+
+A file that the device refuses costs a session nothing but that file: it is an outcome beside the timings of the others.
 """
 
 import time
@@ -15,17 +17,20 @@ from pathlib import Path
 import numpy as np
 
 from latency_models.device import Device
+from latency_models.failures import FAILURES, FileFailure, Outcome, PartlyMeasured
 from latency_models.graph import GraphInput
-from latency_models.probe import BLOCK_INPUT, write_probe
-from latency_models.profile import Probed, Profile
-from latency_models.timing import Timing
+from latency_models.probe import BLOCK_INPUT, LEAST, write_probe
+from latency_models.profile import Probed, Profile, Refused
+from latency_models.timing import Backend
 from search_spaces.architecture import Architecture
 from search_spaces.counts import macs
+from search_spaces.errors import MeasurementError
 from search_spaces.lowering import lower
 from search_spaces.precision import Precision
 
-ANCHORS = 8
-"""Networks of each precision that tie a session to the profile; one network strays by 1 to 2 % by itself."""
+ANCHORS = 16
+"""Networks of each precision that tie a session to the profile; one network strays by 1 to 2 % by itself, so their
+median by less than half a percent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,11 +38,11 @@ class Session:
     """What one interleaved measurement found.
 
     Attributes:
-        timings: Of every file, in the order given.
+        outcomes: Of every file, in the order given: its timing, or why there is none.
         levels: By precision, what share of the profile's latencies this session's are; without anchors 1.
     """
 
-    timings: tuple[Timing, ...]
+    outcomes: tuple[Outcome, ...]
     levels: Mapping[Precision, float] = field(default_factory=dict)
 
     def level(self, precision: Precision) -> float:
@@ -64,6 +69,44 @@ def choose_anchors(profile: Profile, precisions: Sequence[Precision], *, count: 
     return tuple(chosen)
 
 
+def measured(
+    backend: Backend,
+    files: Sequence[Path],
+    references: Sequence[Path],
+    *,
+    progress: Callable[[float], None] = lambda _share: None,
+) -> tuple[Outcome, ...]:
+    """Time files and return an outcome for each, in the order given.
+
+    Args:
+        backend: Of the device.
+        files: What to time.
+        references: Files that tell whether the device is steady: the first of them that it takes.
+        progress: Told the share done.
+
+    Raises:
+        FileFailure: The device takes none of the references, or none of the files.
+        ConnectionLost: The device went away and stayed away.
+        MeasurementError: Timings that never settled.
+    """
+    for reference in references[:-1]:
+        try:
+            return _outcomes(backend, files, reference, progress)
+        except FileFailure as error:
+            if error.file != reference.name:
+                raise
+    return _outcomes(backend, files, references[-1], progress)
+
+
+def _outcomes(
+    backend: Backend, files: Sequence[Path], reference: Path, progress: Callable[[float], None]
+) -> tuple[Outcome, ...]:
+    try:
+        return tuple(backend.measure(files, reference, progress=progress))
+    except PartlyMeasured as partly:
+        return partly.outcomes
+
+
 def time_files(
     device: Device,
     files: Sequence[Path],
@@ -71,7 +114,7 @@ def time_files(
     anchors: Sequence[Probed] = (),
     graph_input: GraphInput,
     folder: Path,
-    reference: Path | None = None,
+    references: Sequence[Path] = (),
     progress: Callable[[float], None] = lambda _share: None,
 ) -> Session:
     """Time files, interleaved with anchors of the profile where some are given.
@@ -82,11 +125,12 @@ def time_files(
         anchors: As `choose_anchors` found them.
         graph_input: How the profile's files take their input.
         folder: Where the anchors' files are written.
-        reference: File that tells whether the device is steady; by default a middling anchor, else the first file.
+        references: As `measured` takes them; by default a middling anchor, else the first file.
         progress: Told the share done.
 
     Raises:
-        MeasurementError: A file the runtime refuses, or timings that never settled.
+        FileFailure: The device takes no file, no reference, or none of the anchors of a precision.
+        MeasurementError: The device went away, or timings never settled.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -94,16 +138,25 @@ def time_files(
         path = folder / f"anchor-{anchor.architecture.key}.{anchor.precision}.onnx"
         write_probe(anchor.architecture, anchor.precision, device, graph_input, path, seed=number)
         written.append(path)
-    if reference is None:
-        reference = written[len(written) // 2] if written else files[0]
-    timings = tuple(device.backend.measure([*files, *written], reference, progress=progress))
+    if not references:
+        references = (written[len(written) // 2] if written else files[0],)
+    outcomes = measured(device.backend, [*files, *written], references, progress=progress)
+    return Session(outcomes=outcomes[: len(files)], levels=_levels(anchors, outcomes[len(files) :]))
+
+
+def _levels(anchors: Sequence[Probed], outcomes: Sequence[Outcome]) -> dict[Precision, float]:
+    """Return the session's level by precision; raises the failure of anchors of which none was timed again."""
     ratios: dict[Precision, list[float]] = {}
-    for anchor, timing in zip(anchors, timings[len(files) :], strict=True):
-        ratios.setdefault(anchor.precision, []).append(timing.latency_ms / anchor.timing.latency_ms)
-    return Session(
-        timings=timings[: len(files)],
-        levels={precision: float(np.median(found)) for precision, found in ratios.items()},
-    )
+    failed: dict[Precision, FileFailure] = {}
+    for anchor, outcome in zip(anchors, outcomes, strict=True):
+        if isinstance(outcome, FileFailure):
+            failed[anchor.precision] = outcome
+        else:
+            ratios.setdefault(anchor.precision, []).append(outcome.latency_ms / anchor.timing.latency_ms)
+    for precision, failure in failed.items():
+        if precision not in ratios:
+            raise failure
+    return {precision: float(np.median(found)) for precision, found in ratios.items()}
 
 
 def probe(
@@ -118,6 +171,8 @@ def probe(
 ) -> Profile:
     """Write and time networks in every precision of the device, and return its profile.
 
+    Networks that the device refuses are left out of what models are fitted to and noted in the profile with the reason.
+
     Args:
         device: Where to time.
         architectures: What to time.
@@ -128,20 +183,36 @@ def probe(
         progress: Told what is done and how far.
 
     Raises:
-        MeasurementError: A file the runtime refuses, or timings that never settled.
+        MeasurementError: The device went away, timings never settled, or so many networks were refused that too few
+            are left to fit a model to.
     """
     start = time.monotonic()
-    networks = time_networks(
+    found = try_networks(
         device, [(item, "probe") for item in architectures] + [(item, "block") for item in blocks], graph_input,
         folder=folder, progress=progress,
     )  # fmt: skip
-    return Profile(
+    profile = Profile(
         device=device.name,
         fingerprint=dict(device.backend.fingerprint()),
         probes=probes,
         seconds=time.monotonic() - start,
-        networks=networks,
-    )
+        networks=(),
+    ).with_networks(found)
+    _require_enough(profile, device.precisions)
+    return profile
+
+
+def _require_enough(profile: Profile, precisions: Sequence[Precision]) -> None:
+    """Raise MeasurementError where refusals left too few whole networks of a precision."""
+    for precision in precisions:
+        refused = [known for known in profile.refused if (known.precision, known.purpose) == (precision, "probe")]
+        count = sum((known.precision, known.purpose) == (precision, "probe") for known in profile.networks)
+        if refused and count < LEAST:
+            raise MeasurementError(
+                f"{profile.device} timed {count} of {count + len(refused)} {precision} networks, a latency model needs "
+                f"{LEAST}: probe more networks, a space that suits the device, or leave {precision} out of its "
+                f"`precisions`; the first that gave no timing: {refused[0].reason}"
+            )
 
 
 def time_networks(
@@ -153,32 +224,75 @@ def time_networks(
     anchors: Sequence[Probed] = (),
     progress: Callable[[str, float], None] = lambda _label, _share: None,
 ) -> tuple[Probed, ...]:
-    """Write and time networks, each with its purpose, in every precision of the device; raises as `probe` does.
+    """Write and time networks of which none may be missing; arguments as of `try_networks`.
 
-    `anchors` are networks of the profile that the new ones join; without them the session stands by itself.
+    Raises:
+        FileFailure: The device refuses one of them.
+        MeasurementError: As `try_networks`.
+    """
+    timed: list[Probed] = []
+    for found in try_networks(device, chosen, graph_input, folder=folder, anchors=anchors, progress=progress):
+        if isinstance(found, Refused):
+            raise FAILURES[found.kind](found.reason, file=probe_file(found.architecture, found.precision))
+        timed.append(found)
+    return tuple(timed)
+
+
+def try_networks(
+    device: Device,
+    chosen: Sequence[tuple[Architecture, str]],
+    graph_input: GraphInput,
+    *,
+    folder: Path,
+    anchors: Sequence[Probed] = (),
+    progress: Callable[[str, float], None] = lambda _label, _share: None,
+) -> tuple[Probed | Refused, ...]:
+    """Write and time networks in every precision of the device, and return what became of each.
+
+    Args:
+        device: Where to time.
+        chosen: Networks, each with its purpose.
+        graph_input: How files take their input.
+        folder: Where the files are written.
+        anchors: Networks of the profile that the new ones join; without them the session stands by itself.
+        progress: Told what is done and how far.
+
+    Raises:
+        FileFailure: The device refuses all of them.
+        MeasurementError: It went away, or timings never settled.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files: list[tuple[Architecture, str, Precision, Path]] = []
     for number, (architecture, purpose) in enumerate(chosen):
         for precision in device.precisions:
-            path = folder / f"{architecture.key}.{precision}.onnx"
+            path = folder / probe_file(architecture, precision)
             taken = BLOCK_INPUT if purpose == "block" else graph_input
             write_probe(architecture, precision, device, taken, path, seed=number)
             files.append((architecture, purpose, precision, path))
         progress("writing probes", (number + 1) / len(chosen))
     whole = [file for file in files if file[1] != "block"] or files
-    middle = sorted(whole, key=lambda file: macs(lower(file[0])))[len(whole) // 2][3]
+    by_size = [path for *_, path in sorted(whole, key=lambda file: macs(lower(file[0])))]
     session = time_files(
         device, [path for *_, path in files], anchors=anchors, graph_input=graph_input, folder=folder,
-        reference=middle, progress=lambda share: progress("timing probes", share),
+        references=[by_size[len(by_size) // part] for part in (2, 4, 8)],
+        progress=lambda share: progress("timing probes", share),
     )  # fmt: skip
     return tuple(
-        Probed(
-            architecture=architecture,
-            precision=precision,
-            timing=timing,
-            purpose=purpose,
-            level=session.level(precision),
-        )
-        for (architecture, purpose, precision, _), timing in zip(files, session.timings, strict=True)
+        _network(architecture, purpose, precision, outcome, session.level(precision))
+        for (architecture, purpose, precision, _), outcome in zip(files, session.outcomes, strict=True)
     )
+
+
+def _network(
+    architecture: Architecture, purpose: str, precision: Precision, outcome: Outcome, level: float
+) -> Probed | Refused:
+    if isinstance(outcome, FileFailure):
+        return Refused(
+            architecture=architecture, precision=precision, kind=outcome.kind, reason=str(outcome), purpose=purpose
+        )
+    return Probed(architecture=architecture, precision=precision, timing=outcome, purpose=purpose, level=level)
+
+
+def probe_file(architecture: Architecture, precision: Precision) -> str:
+    """Return the name of a network's file."""
+    return f"{architecture.key}.{precision}.onnx"

@@ -156,13 +156,25 @@ class Backend(Protocol):
     ) -> Sequence[Timing]:
         """Time every artefact, interleaved with `reference`.
 
+        A file that the device refuses, lacks the memory for or does not finish in time costs its own timing and no
+        other: the rest is timed to the end. So a back end collects an outcome for every file and ends with
+        `failures.all_timed(outcomes)`. A caller that needs every timing just calls this; one that can do without some
+        catches `PartlyMeasured`.
+
         Args:
             artefacts: Model files.
             reference: A model file of middling size, visited again and again to see whether the device is steady.
             progress: Told the share done.
 
+        Returns:
+            The timings of all artefacts, in their order.
+
         Raises:
-            MeasurementError: A file that the runtime refuses, or timings that never settled.
+            PartlyMeasured: Some artefacts gave no timing; it holds those of the others.
+            FileFailure: The reference gave none, or no artefact did: TimedOut, OutOfMemory, UnsupportedOperator or
+                RefusedFile, with the file's name.
+            ConnectionLost: The device went away and stayed away.
+            MeasurementError: Timings that never settled.
         """
         ...
 

@@ -1,19 +1,20 @@
 """Any program that takes a model file and prints milliseconds."""
 
 import hashlib
+import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
-import numpy as np
-
 from latency_models.backends.timing_script import failure_kind
-from latency_models.failures import OutOfMemory, RefusedFile, TimedOut, failure
-from latency_models.measure import Rounds, take_rounds
+from latency_models.failures import OutOfMemory, RefusedFile, TimedOut, all_timed, failure
+from latency_models.measure import Rounds, take_visitors
 from latency_models.timing import BACKENDS, Timing
 from search_spaces.errors import DeviceError
 
@@ -87,7 +88,7 @@ class Command:
             it goes into the fingerprint. Empty for none: then only the program itself does.
         visits: Rounds of interleaved visits.
         drift: Share by which the reference network may stray before a round is taken again; 0 never takes one again.
-        timeout_s: Longest time of one visit.
+        timeout_s: Longest time of one visit; a program that takes longer is killed, with all that it started.
     """
 
     command: tuple[str, ...]
@@ -134,28 +135,27 @@ class Command:
     ) -> Sequence[Timing]:
         """Time every file, interleaved with `reference`.
 
+        A file is visited no more once the program failed on it.
+
         Raises:
-            TimedOut: The program took longer than `timeout_s`.
+            PartlyMeasured: The program failed on some of the files, in one of the ways below.
+            TimedOut: It took longer than `timeout_s`, on the reference or on all files.
             OutOfMemory: It was killed, or says so.
             UnsupportedOperator: It says so.
             RefusedFile: It fails for another reason, or prints no latency.
+            DeviceError: There is no such program.
             MeasurementError: The reference never settled.
         """
-
-        def one_round(order: Sequence[int]) -> tuple[float, list[Sequence[float]]]:
-            visits: list[Sequence[float]] = [()] * len(artefacts)
-            levels = [min(self._visit(reference))]
-            for item in order:
-                visits[item] = self._visit(artefacts[item])
-            levels.append(min(self._visit(reference)))
-            return float(np.median(levels)), visits
-
-        rounds = Rounds(visits=self.visits, drift=self.drift, retries=self.visits)
-        taken = take_rounds(one_round, len(artefacts), rounds=rounds, progress=progress)
-        return [
-            Timing(path.name, visits, "device", self.origin)
-            for path, visits in zip(artefacts, taken.visits, strict=True)
-        ]
+        rounds = Rounds(
+            visits=self.visits, drift=self.drift, retries=self.visits, reference_every=max(1, len(artefacts))
+        )
+        taken = take_visitors(
+            [partial(partial, self._visit, path) for path in artefacts],
+            partial(partial, self._visit, reference),
+            rounds=rounds,
+            progress=progress,
+        )
+        return all_timed(taken.outcomes(artefacts, "device", self.origin))
 
     def _visit(self, path: Path) -> list[float]:
         arguments = [word.replace(FILE, str(path)) for word in self.command]
@@ -164,16 +164,24 @@ class Command:
     def _run(self, arguments: Sequence[str], file: str) -> str:
         """Run a program and return what it prints; its failures become ours, each of its kind."""
         try:
-            done = subprocess.run(  # noqa: S603 - the user's own program
-                list(arguments), capture_output=True, text=True, errors="replace", timeout=self.timeout_s, check=False
-            )
+            process = subprocess.Popen(  # noqa: S603 - the user's own program
+                list(arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                errors="replace", start_new_session=True,
+            )  # fmt: skip
         except OSError as error:
             raise DeviceError(f"{arguments[0]} cannot be run: {error.strerror or error}") from error
-        except subprocess.TimeoutExpired as error:
-            raise TimedOut(f"{arguments[0]} took longer than {self.timeout_s:g} s on {file}", file=file) from error
-        if done.returncode:
-            raise_for_exit(done.returncode, done.stdout + done.stderr, file=file, program=arguments[0])
-        return done.stdout + done.stderr
+        with process:
+            try:
+                out, err = process.communicate(timeout=self.timeout_s)
+            except BaseException as error:
+                os.killpg(process.pid, signal.SIGKILL)  # what a script started would slow the next visits
+                if isinstance(error, subprocess.TimeoutExpired):
+                    told = f"{arguments[0]} took longer than {self.timeout_s:g} s on {file or 'telling its version'}"
+                    raise TimedOut(told, file=file) from error
+                raise
+        if process.returncode:
+            raise_for_exit(process.returncode, out + err, file=file, program=arguments[0])
+        return out + err
 
 
 def check_template(command: Sequence[str], pattern: str, unit: str) -> None:

@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from latency_models.backends import timing_script as protocol
+from latency_models.failures import FAILURES, FileFailure, RefusedFile, all_timed
 from latency_models.measure import Rounds, take_visits
 from latency_models.timing import BACKENDS, Clock, Sustained, Timing
-from search_spaces.errors import DeviceError, MeasurementError
+from search_spaces.errors import DeviceError
 
 _ELEMENT_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
 INSTRUCTION_SETS = (
@@ -95,15 +96,18 @@ class Local:
         *,
         progress: Callable[[float], None] = lambda _share: None,
     ) -> Sequence[Timing]:
-        """Time every file, interleaved with `reference`; raises MeasurementError as `take_visits` does."""
+        """Time every file, interleaved with `reference`.
+
+        Raises:
+            PartlyMeasured: onnxruntime refuses some of the files, lacks an operator or memory for them.
+            OutOfMemory, UnsupportedOperator, RefusedFile: The same of the reference, or of all files.
+            MeasurementError: The reference never settled.
+        """
         with self._bound():
-            runs = [self.runner(path) for path in artefacts]
+            runs = [self._runner_or_failure(path) for path in artefacts]
             rounds = Rounds(visits=self.visits, visit_ms=self.visit_ms, drift=self.drift)
             taken = take_visits(runs, self.runner(reference), rounds=rounds, clock=self.clock, progress=progress)
-        return [
-            Timing(path.name, visits, self.clock, "measured", taken.levels())
-            for path, visits in zip(artefacts, taken.visits, strict=True)
-        ]
+        return all_timed(taken.outcomes(artefacts, self.clock, levels=taken.levels()))
 
     def distribution(self, artefact: Path, *, runs: int = 1000) -> Timing:
         """Return wall-clock samples of single inferences one after the other, as an application sees them."""
@@ -117,11 +121,30 @@ class Local:
             return Sustained.from_dict(protocol.sustained(self.runner(artefact), seconds))
 
     def runner(self, path: Path) -> Callable[[], object]:
-        """Return a function that runs the file once on a fixed random input."""
+        """Return a function that runs the file once on a fixed random input; both raise FileFailure."""
         session = open_session(path, threads=self.threads)
         feed = {node.name: _random_input(path, node.type, node.shape) for node in session.get_inputs()}
         names = [node.name for node in session.get_outputs()]
-        return lambda: session.run(names, feed)
+
+        def run() -> object:
+            try:
+                return session.run(names, feed)
+            except Exception as error:  # onnxruntime raises a dozen classes that share no base
+                raise _refusal(path.name, error) from error
+
+        return run
+
+    def _runner_or_failure(self, path: Path) -> Callable[[], object]:
+        """Return the runner of a file; of one that cannot be opened, a function that raises why."""
+        try:
+            return self.runner(path)
+        except FileFailure as error:
+            refusal = error
+
+        def fail() -> NoReturn:
+            raise refusal
+
+        return fail
 
     @contextmanager
     def _bound(self) -> Iterator[None]:
@@ -145,7 +168,7 @@ def open_session(
         optimized: Where to save the graph the runtime really executes.
 
     Raises:
-        MeasurementError: The runtime refuses the model.
+        OutOfMemory, UnsupportedOperator, RefusedFile: The runtime refuses the model.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -158,13 +181,18 @@ def open_session(
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen classes that share no base
-        name = "the model" if isinstance(path, bytes) else path.name
-        raise MeasurementError(f"onnxruntime refuses {name}: {error}") from error
+        raise _refusal("" if isinstance(path, bytes) else path.name, error) from error
+
+
+def _refusal(file: str, error: Exception) -> FileFailure:
+    """Return what an error of onnxruntime means."""
+    kind = FAILURES[protocol.failure_kind(error)]
+    return kind(f"onnxruntime refuses {file or 'the model'}: {error}", file=file)
 
 
 def _random_input(path: Path, kind: str, shape: Sequence[int | str | None]) -> npt.NDArray[np.generic]:
     if kind not in _ELEMENT_TYPES:
-        raise MeasurementError(f"{path.name}: an input of type {kind} cannot be timed")
+        raise RefusedFile(f"{path.name}: an input of type {kind} cannot be timed", file=path.name)
     sizes = [size if isinstance(size, int) else 1 for size in shape]
     rng = np.random.default_rng(0)
     if kind == "tensor(float)":

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -19,9 +20,10 @@ from latency_models.backends import timing_script
 from latency_models.backends.command import FILE, Unit, check_template, read_latencies
 from latency_models.backends.local import INSTRUCTION_SETS
 from latency_models.backends.ssh_binary import identity, run_program
-from latency_models.backends.ssh_connection import Connection, Conversation, json_object, words
-from latency_models.failures import ConnectionLost
-from latency_models.measure import Rounds, Taken, take_rounds
+from latency_models.backends.ssh_connection import Connection, json_object, words
+from latency_models.backends.ssh_group import Group
+from latency_models.failures import ConnectionLost, all_timed
+from latency_models.measure import Rounds, Taken, take_rounds, take_visitors
 from latency_models.timing import BACKENDS, Clock, Sustained, Timing
 from search_spaces.errors import DeviceError, MeasurementError, near_matches
 
@@ -55,14 +57,15 @@ class Ssh:
         command: With "binary": the program and its arguments; "{file}" stands for the file on the board.
         pattern: With "binary": regular expression whose one group is a latency in what it prints.
         unit: With "binary": of the latencies printed.
-        threads: Threads of one inference.
-        cores: The board's cores that the process is bound to; empty for all.
+        threads: Threads of one inference; a binary is told in `command`.
+        cores: The board's cores that the process is bound to; empty for all. A binary is told in `command`.
         visits: Rounds of interleaved visits.
         visit_ms: Time one visit fills.
         drift: Share by which the reference network may stray before a round is taken again.
         group: Networks held in the board's memory at a time.
         sustained_s: Seconds of the sustained run that reports show; 0 for none.
-        timeout_s: Longest wait for one answer: a round of a group, a push, or an installation.
+        timeout_s: Longest wait for one answer: a round of a group, a file opened, a push, an installation, or a
+            binary's run.
         connect_s: Longest wait for a connection.
         retries: Connections tried again after one was lost or could not be made.
         backoff_s: Pause before the first of them; each further one is twice as long.
@@ -107,6 +110,12 @@ class Ssh:
             )
         if self.runtime == "binary":
             check_template(self.command, self.pattern, self.unit)
+            if self.threads != 1 or self.cores:
+                named = f"threads = {self.threads}" if self.threads != 1 else f"cores = {list(self.cores)}"
+                raise DeviceError(
+                    f'{named} has no effect with runtime = "binary": give threads and cores to the program in '
+                    '`command`, such as ["taskset", "-c", "3", "bench", "--threads=1", "{file}"], and leave them out'
+                )
         elif self.command:
             raise DeviceError('`command` needs runtime = "binary"')
         if self.host_keys not in ("known", "accept-new"):
@@ -171,12 +180,14 @@ class Ssh:
         """Time every file on the board, interleaved with `reference`.
 
         Files are taken in groups that fit the board's memory; a group whose reference strays from the others' is
-        taken once more.
+        taken once more. A file that the runtime refuses, or that ends or hangs its process, is left out.
 
         Raises:
+            PartlyMeasured: Some of the files were left out.
             ConnectionLost: The board stayed away through all retries.
-            TimedOut: An answer took longer than `timeout_s`.
-            OutOfMemory, UnsupportedOperator, RefusedFile: What became of a file.
+            TimedOut: An answer took longer than `timeout_s`, on the reference, on all files, or for a whole round.
+            OutOfMemory: The reference or each file needs too much memory, or a group of files does.
+            UnsupportedOperator, RefusedFile: What became of the reference or of all files.
             MeasurementError: The reference never settled, within a group or from one to another.
         """
         groups = [artefacts[start : start + self.group] for start in range(0, len(artefacts), self.group)]
@@ -184,11 +195,13 @@ class Ssh:
             self._push([*artefacts, reference], self._prepare())
             taken = self._take_groups(groups, reference, progress)
         center = float(np.median([level for found in taken for level in found.reference_ms]))
-        return [
-            Timing(path.name, visits, self._clock, "measured", found.levels(center))
-            for group, found in zip(groups, taken, strict=True)
-            for path, visits in zip(group, found.visits, strict=True)
-        ]
+        return all_timed(
+            [
+                outcome
+                for group, found in zip(groups, taken, strict=True)
+                for outcome in found.outcomes(group, self._clock, levels=found.levels(center))
+            ]
+        )
 
     def distribution(self, artefact: Path, *, runs: int = 1000) -> Timing:
         """Return wall-clock samples of single inferences at batch 1 on the board."""
@@ -250,21 +263,34 @@ class Ssh:
     def _take(self, group: Sequence[Path], reference: Path, progress: Callable[[float], None]) -> Taken:
         rounds = Rounds(visits=self.visits, visit_ms=self.visit_ms, drift=self.drift)
         if self.runtime == "binary":
-            take = self._binary_round(group, reference)
-            return take_rounds(take, len(group), rounds=rounds, progress=progress)
-        with self._timing(group, reference, rounds) as take:
-            return take_rounds(take, len(group), rounds=rounds, progress=progress)
+            return take_visitors(
+                [partial(partial, self._visit_by_binary, path) for path in group],
+                partial(partial, self._visit_by_binary, reference),
+                rounds=replace(rounds, reference_every=max(1, len(group))),
+                progress=progress,
+            )
+        board = Group(
+            connection=self._connection,
+            script=self._script("serve"),
+            opening=self._opening(reference, rounds),
+            files=[self._path(path) for path in group],
+            names={self._path(path): path.name for path in (*group, reference)},
+        )
+        try:
+            taken = take_rounds(
+                lambda order: self._persistently(lambda: board.take_round(order)),
+                len(group),
+                rounds=rounds,
+                progress=progress,
+            )
+        finally:
+            board.close()
+        return replace(taken, refused=board.refused)
 
-    @contextmanager
-    def _timing(
-        self, group: Sequence[Path], reference: Path, rounds: Rounds
-    ) -> Iterator[Callable[[Sequence[int]], tuple[float, list[Sequence[float]]]]]:
-        """Yield a function that takes a round on the board; a lost connection is made again, the round repeated."""
-        current: list[Conversation] = []
-        names = {self._path(path): path.name for path in (*group, reference)}
-        opening = {
+    def _opening(self, reference: Path, rounds: Rounds) -> dict[str, Any]:  # Any: JSON values
+        """Return the request that opens the reference and says how to time."""
+        return {
             "do": "open",
-            "files": [self._path(path) for path in group],
             "reference": self._path(reference),
             "threads": self.threads,
             "cores": list(self.cores),
@@ -276,46 +302,10 @@ class Ssh:
             "every": rounds.reference_every,
         }
 
-        def hang_up() -> None:
-            while current:
-                current.pop().close()
-
-        def ask(order: Sequence[int]) -> dict[str, Any]:
-            try:
-                if not current:
-                    current.append(self._connection.serve(self._script("serve")))
-                    current[0].ask(opening, names=names)
-                return current[0].ask({"do": "round", "order": list(order)}, names=names)
-            except MeasurementError:
-                hang_up()
-                raise
-
-        def one_round(order: Sequence[int]) -> tuple[float, list[Sequence[float]]]:
-            answer = self._persistently(lambda: ask(order))
-            return float(answer["level"]), answer["visits"]
-
-        try:
-            yield one_round
-        finally:
-            hang_up()
-
-    def _binary_round(
-        self, group: Sequence[Path], reference: Path
-    ) -> Callable[[Sequence[int]], tuple[float, list[Sequence[float]]]]:
-        def visit(path: Path) -> list[float]:
-            arguments = [word.replace(FILE, self._path(path)) for word in self.command]
-            text = self._persistently(lambda: run_program(self._connection, arguments, file=path.name))
-            return read_latencies(text, self.pattern, self.unit, file=path.name)
-
-        def one_round(order: Sequence[int]) -> tuple[float, list[Sequence[float]]]:
-            visits: list[Sequence[float]] = [()] * len(group)
-            levels = [min(visit(reference))]
-            for item in order:
-                visits[item] = visit(group[item])
-            levels.append(min(visit(reference)))
-            return float(np.median(levels)), visits
-
-        return one_round
+    def _visit_by_binary(self, path: Path) -> list[float]:
+        arguments = [word.replace(FILE, self._path(path)) for word in self.command]
+        text = self._persistently(lambda: run_program(self._connection, arguments, file=path.name))
+        return read_latencies(text, self.pattern, self.unit, file=path.name)
 
     def _one(self, request: Mapping[str, Any], artefact: Path) -> dict[str, Any]:
         """Ask one thing about one file."""

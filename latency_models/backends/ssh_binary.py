@@ -1,16 +1,22 @@
 """A program on the board that prints latencies: how it is run, what its exit means, what tells it from another."""
 
+import math
 import re
 import shlex
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from latency_models.backends.command import raise_for_exit
 from latency_models.backends.ssh_connection import Connection, words
-from latency_models.failures import ConnectionLost
+from latency_models.failures import ConnectionLost, TimedOut
 from search_spaces.errors import DeviceError
 
 _EXIT = "__exit_code="
 _UNKNOWN = "unknown"
+_SPARE_S = 20.0
+"""How much longer than the program the connection may take to be made and to end."""
+
 _FACTS = """
 echo "machine=$(uname -m)"
 echo "cpu=$(grep -m1 -E '^(model name|Model|Hardware)' /proc/cpuinfo | cut -d: -f2)"
@@ -26,6 +32,8 @@ def run_program(connection: Connection, arguments: Sequence[str], *, file: str) 
     """Run a program on the board and return what it prints on both streams.
 
     Its exit code comes back in what is printed: ssh gives its own failures the code 255, which a program may give too.
+    One that takes too long is killed on the board by `timeout`, or it would slow the visits that follow; on a board
+    without that command it goes on.
 
     Args:
         connection: To the board.
@@ -40,10 +48,17 @@ def run_program(connection: Connection, arguments: Sequence[str], *, file: str) 
         RefusedFile: It fails for another reason.
         DeviceError: The board has no such program, or cannot run it.
     """
-    text = connection.run(f"{words(arguments)} 2>&1; printf '\\n{_EXIT}%s\\n' $?", file=file)
+    start, limit = time.monotonic(), max(1, math.ceil(connection.timeout_s))
+    text = replace(connection, timeout_s=limit + _SPARE_S).run(
+        f"limited='timeout -s KILL {limit}'; timeout -s KILL 1 true 2> /dev/null || limited=; "
+        f"$limited {words(arguments)} 2>&1; printf '\\n{_EXIT}%s\\n' $?",
+        file=file,
+    )
     told, found, code = text.rpartition(f"\n{_EXIT}")
     if not found:
         raise ConnectionLost(f"the connection to {connection.host} ended before {arguments[0]} did", file=file)
+    if int(code) in (124, 137) and time.monotonic() - start >= limit:
+        raise TimedOut(f"{arguments[0]} took longer than {limit} s on {file} on {connection.host}", file=file)
     if int(code) in (126, 127):
         raise DeviceError(f"{connection.host} cannot run {arguments[0]}: {' '.join(told.split())[-300:]}")
     if int(code):

@@ -28,11 +28,12 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any, Callable, Sequence  # noqa: UP035 - python 3.9 subscripts these at run time
+from typing import IO, Any, Callable, Sequence, TypeVar  # noqa: UP035 - python 3.9 subscripts these at run time
 
 Run = Callable[[], object]
 Samples = Sequence[float]
 Visitor = Callable[[], Samples]
+Failure = TypeVar("Failure", bound=Exception)
 
 OUT_OF_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "out of memory", "cannot allocate memory")
 UNSUPPORTED = (
@@ -83,6 +84,28 @@ def one_round(
         visits[item] = visitors[item]()
     levels.append(min(reference()))
     return statistics.median(levels), visits
+
+
+def spared(place: int, make: Callable[[], Visitor], failure: type[Failure], refused: dict[int, Failure]) -> Visitor:
+    """Return the visitor that `make` makes, whose failure leaves the others of a round alone.
+
+    The first failure, in making it or in a visit, is noted in `refused` under `place`; from then on a visit gives no
+    samples and runs nothing.
+    """
+    try:
+        visitor = make()
+    except failure as error:
+        refused[place] = error
+
+    def visit_unless_refused() -> Samples:
+        if place not in refused:
+            try:
+                return visitor()
+            except failure as error:
+                refused[place] = error
+        return ()
+
+    return visit_unless_refused
 
 
 def take_rounds(
@@ -370,7 +393,11 @@ class Refusal(Exception):  # noqa: N818 - an answer to the host
 
     def __init__(self, kind: str, file: str, message: str) -> None:
         super().__init__(message)
-        self.answer = {"ok": False, "kind": kind, "file": file, "message": message}
+        self.kind, self.file = kind, file
+
+    def told(self) -> dict[str, Any]:
+        """Return it as an answer tells it."""
+        return {"kind": self.kind, "file": self.file, "message": str(self)}
 
 
 def guarded(path: str, act: Callable[[], Any]) -> Any:  # Any: what `act` returns
@@ -388,9 +415,10 @@ class Board:
     """Answers requests: holds the open files between them."""
 
     def __init__(self) -> None:
+        self.settings: dict[str, Any] = {}
         self.visitors: list[Visitor] = []
+        self.refused: dict[int, Refusal] = {}
         self.reference: Visitor = list
-        self.every = 10
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what a request says and return the answer."""
@@ -398,6 +426,7 @@ class Board:
             "facts": lambda _request: facts(),
             "trim": self._trim,
             "open": self._open,
+            "add": self._add,
             "round": self._round,
             "outputs": self._outputs,
             "distribution": self._distribution,
@@ -418,27 +447,35 @@ class Board:
         return {"removed": removed}
 
     def _open(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Open the reference; the files of the group are added one by one, so that one that ends this is known."""
         bind(request["cores"])
-        now = time.thread_time if request["clock"] == "thread_cpu" else time.perf_counter
-
-        def visitor(path: str) -> Visitor:
-            run = runner(path, request["threads"])
-            count = runs_of_visit(run, request["visit_ms"], request["least_runs"], request["most_runs"], now)
-            return lambda: visit(run, count, request["warmup"], now)
-
-        for path in (request["reference"], *request["files"]):
-            os.utime(path)  # used now: the cleaner takes the oldest
-        self.visitors, self.reference = [], list
-        self.every = request["every"]
-        self.reference = guarded(request["reference"], lambda: visitor(request["reference"]))
-        for path in request["files"]:
-            self.visitors.append(guarded(path, functools.partial(visitor, path)))
+        self.settings, self.visitors, self.refused = request, [], {}
+        self.reference = self._visitor(request["reference"])
         return {}
 
+    def _add(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Open one more file, unless the runtime refuses it."""
+        place = len(self.visitors)
+        visitor = spared(place, functools.partial(self._visitor, request["file"]), Refusal, self.refused)
+        if place in self.refused:
+            return {"refused": self.refused.pop(place).told()}
+        self.visitors.append(visitor)
+        return {}
+
+    def _visitor(self, path: str) -> Visitor:
+        asked = self.settings
+        now = time.thread_time if asked["clock"] == "thread_cpu" else time.perf_counter
+        os.utime(path)  # used now: the cleaner takes the oldest
+        run = guarded(path, lambda: runner(path, asked["threads"]))
+        limits = asked["visit_ms"], asked["least_runs"], asked["most_runs"]
+        count = guarded(path, lambda: runs_of_visit(run, *limits, now))
+        return lambda: guarded(path, lambda: visit(run, count, asked["warmup"], now))
+
     def _round(self, request: dict[str, Any]) -> dict[str, Any]:
-        level, visits = one_round(self.visitors, self.reference, request["order"], self.every)
+        level, visits = one_round(self.visitors, self.reference, request["order"], self.settings["every"])
         rounded = [[round(sample, 6) for sample in samples] for samples in visits]
-        return {"level": level, "visits": rounded, **sensors()}
+        refused = {str(place): refusal.told() for place, refusal in self.refused.items()}
+        return {"level": level, "visits": rounded, "refused": refused, **sensors()}
 
     def _outputs(self, request: dict[str, Any]) -> dict[str, Any]:
         import numpy as np
@@ -484,7 +521,7 @@ def serve(lines: IO[str], out: IO[str]) -> None:
         try:
             answer = {"ok": True, **board.answer(request)}
         except Refusal as refusal:
-            answer = refusal.answer
+            answer = {"ok": False, **refusal.told()}
         except MemoryError as error:
             answer = {"ok": False, "kind": "out_of_memory", "file": "", "message": str(error) or "MemoryError"}
         out.write(json.dumps(answer) + "\n")
@@ -558,7 +595,7 @@ def _time_group(folder: Path, names: Sequence[str], visits: int) -> dict[str, li
         try:
             opened[name] = guarded(path, functools.partial(visitor, path))
         except Refusal as refusal:
-            print(f"{name} is left out ({refusal.answer['kind']}): {refusal}", file=sys.stderr, flush=True)
+            print(f"{name} is left out ({refusal.kind}): {refusal}", file=sys.stderr, flush=True)
     if not opened:
         return {}
     visitors = list(opened.values())

@@ -106,6 +106,8 @@ def show(name: Annotated[str, typer.Argument(help="Name of a measured device, or
     for file in files:
         profile = Profile.load(file)
         print(f"{file.name}: {len(profile.networks)} timed files, {profile.seconds:.1f} s of measuring")
+        if profile.refused:
+            print(f"  {profile.refusals()}")
         for key, value in (
             *profile.fingerprint.items(),
             *(("protocol " + key, v) for key, v in profile.protocol.items()),
@@ -181,6 +183,8 @@ def fit(config: ConfigFile, run_dir: RunDir = None, plugin: Plugins = None) -> N
         return
     source = "measured now" if fitted.measured_now else "read from its profile"
     print(f"{fitted.device.name}: {source}, {fitted.profile.seconds:.1f} s of measuring")
+    if fitted.profile.refused:
+        print(f"  {fitted.profile.refusals()}")
     for found in fits:
         print(
             f"  {found.precision}: {found.within_5:.0%} within 5 %, {found.within_10:.0%} within 10 %, MAPE "

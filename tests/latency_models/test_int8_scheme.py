@@ -10,6 +10,7 @@ import pytest
 
 from latency_models.backends.memory import Memory
 from latency_models.device import Device
+from latency_models.failures import FileFailure, UnsupportedOperator, all_timed, failure
 from latency_models.graph import GraphInput
 from latency_models.int8_scheme import S8S8, U8S7, U8S8, candidates, choose_scheme, suited, words
 from latency_models.timing import Timing
@@ -68,6 +69,42 @@ def _zero_points(model):
 def networks():
     space = MixedSpace(depths=(1,))
     return [decode(space, row) for row in sample(space, 4, np.random.default_rng(0))]
+
+
+@dataclass(frozen=True)
+class Lacking(Arm):
+    """The same board with a runtime that lacks kernels for files of one kind of activations, or for both."""
+
+    lacks: tuple[str, ...] = ("signed",)
+
+    def measure(self, artefacts, reference, *, progress=lambda _share: None):
+        def outcome(path):
+            (timing,) = Arm(1.0, 2.0).measure([path], path)
+            kind = "signed" if timing.latency_ms == 1.0 else "unsigned"
+            return failure("unsupported", path.name, "no kernel", device="the board") if kind in self.lacks else timing
+
+        reference_outcome = outcome(reference)
+        if isinstance(reference_outcome, FileFailure):
+            raise reference_outcome
+        return all_timed([outcome(path) for path in artefacts])
+
+
+@pytest.mark.parametrize(("lacks", "plan"), [("signed", U8S8), ("unsigned", S8S8)])
+def test_a_scheme_whose_files_the_device_refuses_is_not_taken(networks, tmp_path, lacks, plan):
+    backend = Lacking(1.0, 2.0, lacks=(lacks,))
+    device = Device(name="pi", backend=backend)
+    scheme = choose_scheme(device, backend.fingerprint(), networks, GraphInput(), folder=tmp_path)
+    assert scheme.plan == replace(plan, pad_depthwise=False)
+    assert scheme.reason == f"{'U8S8' if plan == U8S8 else 'S8S8'}, since the device refuses files in " + (
+        "S8S8" if plan == U8S8 else "U8S8"
+    )
+
+
+def test_a_device_that_refuses_both_schemes_says_why(networks, tmp_path):
+    backend = Lacking(1.0, 2.0, lacks=("signed", "unsigned"))
+    device = Device(name="pi", backend=backend)
+    with pytest.raises(UnsupportedOperator, match="no kernel"):
+        choose_scheme(device, backend.fingerprint(), networks, GraphInput(), folder=tmp_path)
 
 
 @pytest.mark.parametrize(("signed", "unsigned", "plan"), [(1.0, 1.3, S8S8), (1.3, 1.0, U8S8)], ids=["S8S8", "U8S8"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latency_models.profile import SCHEMA, Probed, Profile, default_folder, digest, profile_path
+from latency_models.profile import SCHEMA, Probed, Profile, Refused, default_folder, digest, profile_path
 from latency_models.timing import Timing
 from search_spaces.architecture import Architecture
 from search_spaces.blocks import Classifier, Conv
@@ -63,6 +63,34 @@ def test_more_networks_make_another_profile(profile):
     assert len(profile.networks) == 3
     assert [sample.latency_ms for sample in more.samples("float32", PLAN)] == [1.25, 2.0, 4.0]
     assert Profile.from_json(more.to_json(), source="x").networks[-1].purpose == "delivered"
+
+
+def refused(width, **changes):
+    fields = {"precision": "int8", "kind": "out_of_memory", "reason": "too large", "purpose": "block"}
+    return Refused(architecture=network(width), **fields | changes)
+
+
+def test_refused_networks_come_back_with_kind_and_reason(profile):
+    more = profile.with_networks([refused(24), probed(24, "float32", 4.0), refused(32, kind="time_out")])
+    assert [len(known) for known in (more.networks, more.refused)] == [4, 2]
+    assert Profile.from_json(more.to_json(), source="x").refused == more.refused
+    assert len(more.samples("int8", PLAN, blocks=True)) == 1
+    assert more.refusals() == "2 of 6 files gave no timing (1 out of memory, 1 time out), the first: too large"
+    assert profile.refusals() == ""
+
+
+def test_a_profile_written_before_refusals_were_noted_is_read(profile):
+    record = json.loads(profile.to_json())
+    del record["refused"]
+    assert Profile.from_json(json.dumps(record), source="x").to_json() == profile.to_json()
+
+
+def test_a_kind_of_refusal_nobody_knows_is_refused(profile):
+    with pytest.raises(ValueError, match="kind must be one of time_out, out_of_memory, unsupported, refused, got 'x'"):
+        refused(8, kind="x")
+    text = profile.with_networks([refused(8)]).to_json().replace("out_of_memory", "magic")
+    with pytest.raises(DeviceError, match="is no device profile"):
+        Profile.from_json(text, source="board.json")
 
 
 # -- which file is whose

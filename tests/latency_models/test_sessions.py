@@ -8,18 +8,23 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from latency_models.backends.command import Command
 from latency_models.backends.local import Local
 from latency_models.device import Device
+from latency_models.failures import UnsupportedOperator
 from latency_models.graph import GraphInput
-from latency_models.probe import ProbeOptions, choose_blocks, choose_probes
+from latency_models.probe import ProbeOptions, choose_blocks, choose_probes, write_probe
 from latency_models.profile import Probed, Profile
 from latency_models.sessions import ANCHORS, choose_anchors, probe, time_files, time_networks
 from latency_models.timing import Timing
+from search_spaces.counts import macs
+from search_spaces.errors import MeasurementError
+from search_spaces.lowering import lower
 from search_spaces.mixed import MixedSpace
 from search_spaces.precision import QuantizationPlan
 
 SPACE = MixedSpace(widths=((8, 16), (16, 24)), depths=(1, 2), expansions=(2,), head_widths=(16, 32), resolutions=(16,))
-OPTIONS = ProbeOptions(networks=12)
+OPTIONS = ProbeOptions(networks=20)
 IMAGE = GraphInput()
 
 
@@ -90,12 +95,94 @@ def test_this_machine_can_be_probed(tmp_path):
     assert len(profile.samples("int8", QuantizationPlan())) == 3
 
 
+# -- what the device refuses
+
+
+@pytest.fixture
+def picky(tmp_path):
+    """Return a function that makes a device whose program refuses files by a test of the shell on $1 and $s."""
+
+    def made(refuses, **options):
+        program = tmp_path / "bench"
+        program.write_text(
+            f's=$(wc -c < "$1")\nif {refuses}; then echo "NOT_IMPLEMENTED : $1"; exit 1; fi\necho took $s us\n'
+        )
+        backend = Command(
+            command=("sh", str(program), "{file}"), pattern="took ([0-9]+) us", unit="us", visits=1, drift=0.0
+        )
+        return Device(name="picky", backend=backend, **options)
+
+    return made
+
+
+def sizes(folder, architectures, device):
+    """Return the sizes of the files that a session writes for networks, in order."""
+    for number, architecture in enumerate(architectures):
+        write_probe(architecture, "float32", device, IMAGE, folder / "size.onnx", seed=number)
+        yield (folder / "size.onnx").stat().st_size
+
+
+def test_refused_networks_are_noted_in_the_profile_and_left_out_of_what_models_are_fitted_to(picky, tmp_path):
+    architectures = choose_probes(SPACE, OPTIONS)[:12]
+    device = picky("false", precisions=("float32",))
+    largest = sorted(sizes(tmp_path, architectures, device))[-2]
+    device = picky(f"test $s -ge {largest}", precisions=("float32",))
+    found = probe(device, architectures, IMAGE, folder=tmp_path / "probes", probes="abc")
+    assert (len(found.networks), len(found.refused)) == (10, 2)
+    assert {known.architecture for known in (*found.networks, *found.refused)} == set(architectures)
+    assert {(known.precision, known.kind, known.purpose) for known in found.refused} == {
+        ("float32", "unsupported", "probe")
+    }
+    assert f"lacks what {found.refused[0].architecture.key}.float32.onnx needs" in found.refused[0].reason
+    assert len(found.samples("float32", QuantizationPlan())) == 10
+    assert found.refusals().startswith("2 of 12 files gave no timing (2 unsupported), the first: the runtime of")
+    again = Profile.from_json(found.to_json(), source="x")
+    assert again.refused == found.refused
+
+
+def test_with_too_few_networks_left_there_is_one_sentence(picky, tmp_path):
+    architectures = choose_probes(SPACE, OPTIONS)[:12]
+    device = picky("case $1 in *.int8.onnx) true;; *) false;; esac")
+    with pytest.raises(MeasurementError, match=r"picky timed 0 of 12 int8 networks, .* needs 10: .*leave int8 out of"):
+        probe(device, architectures, IMAGE, folder=tmp_path / "probes", probes="abc")
+
+
+def test_a_refused_reference_gives_way_to_another_file(picky, tmp_path):
+    architectures = choose_probes(SPACE, ProbeOptions(networks=20))
+    middle = sorted(architectures, key=lambda known: macs(lower(known)))[10]
+    device = picky(f"case $1 in *{middle.key}*) true;; *) false;; esac", precisions=("float32",))
+    found = probe(device, architectures, IMAGE, folder=tmp_path / "probes", probes="abc")
+    assert [known.architecture for known in found.refused] == [middle]
+    assert len(found.networks) == 19
+
+
+def test_a_network_of_which_none_may_be_missing_is_an_error_of_its_kind(picky, tmp_path):
+    architectures = choose_probes(SPACE, OPTIONS)[:3]
+    odd = max(architectures, key=lambda known: macs(lower(known)))
+    device = picky(f"case $1 in *{odd.key}*) true;; *) false;; esac", precisions=("float32",))
+    with pytest.raises(UnsupportedOperator, match=f"lacks what {odd.key}.float32.onnx needs") as caught:
+        time_networks(device, [(known, "probe") for known in architectures], IMAGE, folder=tmp_path / "probes")
+    assert caught.value.file == f"{odd.key}.float32.onnx"
+
+
+def test_anchors_that_are_refused_tell_no_level_unless_some_are_timed(profile, picky, tmp_path):
+    anchors = choose_anchors(profile, ("float32",))
+    file = tmp_path / "new.onnx"
+    file.write_bytes(b"x" * 1000)
+    options = {"anchors": anchors, "graph_input": IMAGE, "folder": tmp_path / "later", "references": [file]}
+    key = anchors[0].architecture.key
+    session = time_files(picky(f"case $1 in *{key}*) true;; *) false;; esac"), [file], **options)
+    assert session.level("float32") == pytest.approx(100.0, rel=1e-9)  # 1 us a byte, the profile's was 0.01
+    with pytest.raises(UnsupportedOperator, match="anchor-"):
+        time_files(picky("case $1 in *anchor-*) true;; *) false;; esac"), [file], **options)
+
+
 # -- anchors
 
 
 @pytest.fixture
 def profile(tmp_path):
-    options = ProbeOptions(networks=12, blocks=3)
+    options = ProbeOptions(networks=20, blocks=3)
     return probe(
         BOARD, choose_probes(SPACE, options), IMAGE, folder=tmp_path, probes="abc", blocks=choose_blocks(SPACE, options)
     )
@@ -144,7 +231,7 @@ def test_one_anchor_that_strays_does_not_move_the_level(profile, tmp_path):
     file.write_bytes(b"x" * 1000)
     session = time_files(LATER, [file], anchors=[strayed, *others], graph_input=IMAGE, folder=tmp_path / "later")
     assert session.level("float32") == pytest.approx(1.07, rel=1e-12)
-    assert [timing.name for timing in session.timings] == ["new.onnx"]
+    assert [timing.name for timing in session.outcomes] == ["new.onnx"]
 
 
 def test_without_anchors_a_session_stands_by_itself(profile, tmp_path):

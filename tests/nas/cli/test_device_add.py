@@ -57,6 +57,31 @@ def test_a_program_that_prints_milliseconds_is_a_device(nas, tmp_path):
     assert "networks to time next" in told
 
 
+def test_networks_that_a_device_refuses_are_told_and_kept(nas, tmp_path):
+    bench = tmp_path / "bench.sh"
+    bench.write_text(
+        'n=$(cat "$0.refused" 2> /dev/null | wc -l)\n'
+        'if grep -qxF "$1" "$0.refused" 2> /dev/null; then echo "out of memory"; exit 1; fi\n'
+        'if test -e "$0.seen" && test $n -lt 2; then echo "$1" >> "$0.refused"; echo "out of memory"; exit 1; fi\n'
+        'touch "$0.seen"; echo took $(wc -c < "$1") us\n'
+    )
+    asked = ("add", "small", "--command", f"sh {bench} {{file}}", "--pattern", "took ([0-9]+) us", "--unit", "us")
+    told = nas(*asked, "--networks", 12)
+    refused = (tmp_path / "bench.sh.refused").read_text().splitlines()
+    assert len(refused) == 2
+    assert "22 files timed now" in told
+    sentence = r"2 of 24 files gave no timing \(2 out of memory\), the first: \S+\.onnx needs more memory than .*`ram`"
+    assert re.search(sentence, told)
+    assert re.search(sentence, nas("show", "small"))
+    record = json.loads(nas(*asked, "--networks", 12, "--json"))
+    assert record["timed"] == 22
+    assert {f"{item['key']}.{item['precision']}.onnx" for item in record["refused"]} == {
+        path.rpartition("/")[2] for path in refused
+    }
+    assert {item["kind"] for item in record["refused"]} == {"out_of_memory"}
+    assert not {item["key"] for item in record["refused"]} & {item["key"] for item in record["next"]}
+
+
 def test_flags_that_contradict_each_other_are_config_errors(nas, tmp_path):
     with pytest.raises(NasError, match="name two devices") as error:
         nas("add", "x", "--ssh", "pi", "--command", "run {file}")
