@@ -14,13 +14,13 @@ from latency_models.device import Device
 from latency_models.graph import GraphInput
 from latency_models.int8_scheme import Scheme, choose_scheme, suited
 from latency_models.prediction import LatencyModel, Predictor
-from latency_models.probe import ProbeOptions, choose_blocks, choose_probes, probe_digest
+from latency_models.probe import ProbeOptions, choose_probes
 from latency_models.profile import Profile, profile_path
-from latency_models.sessions import choose_anchors, probe, try_networks
+from latency_models.sessions import choose_anchors, try_networks
 from nas.config import describe
 from nas.pipeline.next_networks import Suggestion, suggest
 from nas.pipeline.probe_set import carried_space, import_table
-from nas.pipeline.probing import FittedDevice, fit, left_out_score
+from nas.pipeline.probing import FittedDevice, fit, left_out_score, stored_profile
 from nas.protocols import Progress, quiet
 from nas.run import write_atomic
 from search_spaces.errors import ConfigError
@@ -147,7 +147,9 @@ def add_device(
         device, profile = import_table(device, device.backend)
         now = False
     else:
-        profile, now = _measured(device, space, graph_input, options, fingerprint, store, scratch, progress)
+        profile, now = stored_profile(
+            device, fingerprint, space, graph_input, options, store=store, scratch=scratch, progress=progress
+        )
     predictors = fit(model, device, profile)
     fitted = FittedDevice(device=device, profile=profile, predictors=predictors, measured_now=now)
     suggestions = suggest(fitted, space, count=max(more, 10), seed=options.seed)
@@ -177,34 +179,6 @@ def add_device(
         path=path,
         seconds=time.monotonic() - start,
     )
-
-
-def _measured(
-    device: Device,
-    space: SearchSpace,
-    graph_input: GraphInput,
-    options: ProbeOptions,
-    fingerprint: Mapping[str, str],
-    store: Path,
-    scratch: Path,
-    progress: Progress,
-) -> tuple[Profile, bool]:
-    """Return the device's profile and whether it was measured just now."""
-    digest = probe_digest(space, graph_input, options, device)
-    path = profile_path(store, device.name, fingerprint, digest)
-    if path.exists():
-        return Profile.load(path), False
-    allowed = frozenset(device.allow_ops)
-    found = probe(
-        device,
-        choose_probes(space, options, allowed=allowed),
-        graph_input,
-        folder=scratch,
-        probes=digest,
-        blocks=choose_blocks(space, options, allowed=allowed),
-        progress=progress,
-    )
-    return found, True
 
 
 def accuracy_of(

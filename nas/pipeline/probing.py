@@ -81,25 +81,57 @@ def fitted_device(
         DeviceError: The stored profile is damaged.
         MeasurementError: The device went away, timings that never settled, or too few of them.
     """
-    digest = probe_digest(space, graph_input, options, device)
     fingerprint = device.backend.fingerprint()
     if not device.is_timed:
+        digest = probe_digest(space, graph_input, options, device)
         empty = Profile(device=device.name, fingerprint=dict(fingerprint), probes=digest, seconds=0.0, networks=())
         return FittedDevice(device=device, profile=empty, predictors={}, measured_now=False)
+    profile, now = stored_profile(
+        device, fingerprint, space, graph_input, options, store=store, scratch=scratch, progress=progress
+    )
+    return FittedDevice(device=device, profile=profile, predictors=fit(model, device, profile), measured_now=now)
+
+
+def stored_profile(
+    device: Device,
+    fingerprint: Mapping[str, str],
+    space: SearchSpace,
+    graph_input: GraphInput,
+    options: ProbeOptions,
+    *,
+    store: Path,
+    scratch: Path,
+    progress: Progress = quiet,
+) -> tuple[Profile, bool]:
+    """Return the device's profile for a space, and whether it was measured just now; it is stored before anything else.
+
+    Args:
+        device: The device.
+        fingerprint: What its back end says of it.
+        space: Whose networks are probed.
+        graph_input: How files take their input.
+        options: How many networks and blocks.
+        store: Folder of profiles.
+        scratch: Where probe files are written.
+        progress: Told what is done and how far.
+
+    Raises:
+        DeviceError: The stored profile is damaged, or of another device or probe set.
+        MeasurementError: The device went away, timings that never settled, or too few of them.
+    """
+    digest = probe_digest(space, graph_input, options, device)
     path = profile_path(store, device.name, fingerprint, digest)
-    known = path.exists()
-    if known:
+    if path.exists():
         profile = Profile.load(path)
         profile.require(fingerprint, digest, source=str(path))
-    else:
-        architectures = choose_probes(space, options, allowed=frozenset(device.allow_ops))
-        blocks = choose_blocks(space, options, allowed=frozenset(device.allow_ops))
-        profile = probe(
-            device, architectures, graph_input, folder=scratch, probes=digest, blocks=blocks, progress=progress
-        )
-        profile = replace(profile, description=describe(device), protocol=describe(device.backend))
-        write_atomic(path, profile.to_json())
-    return FittedDevice(device=device, profile=profile, predictors=fit(model, device, profile), measured_now=not known)
+        return profile, False
+    allowed = frozenset(device.allow_ops)
+    architectures = choose_probes(space, options, allowed=allowed)
+    blocks = choose_blocks(space, options, allowed=allowed)
+    profile = probe(device, architectures, graph_input, folder=scratch, probes=digest, blocks=blocks, progress=progress)
+    profile = replace(profile, description=describe(device), protocol=describe(device.backend))
+    write_atomic(path, profile.to_json())
+    return profile, True
 
 
 def _cross_predicted(model: LatencyModel, device: Device, profile: Profile, precision: Precision) -> Array:

@@ -17,6 +17,7 @@ from latency_models.additive import Additive
 from latency_models.auto import Auto
 from latency_models.backends.table import Table
 from latency_models.device import Device
+from latency_models.failures import ConnectionLost
 from latency_models.graph import GraphInput
 from latency_models.lookup import Lookup
 from latency_models.probe import ProbeOptions
@@ -179,6 +180,31 @@ def test_a_run_describes_the_device_it_measured(tmp_path):
     assert found.profile.description["backend"]["type"] == "simulated_for_tests"
     (path,) = (tmp_path / "store").glob("*.json")
     assert Profile.load(path).description == found.profile.description
+
+
+@BACKENDS.register("leaving_for_tests")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving(Simulated):
+    """A board that goes away when files named as anchors come, which is after its probes were timed."""
+
+    def measure(self, artefacts, reference, *, progress=lambda _share: None):
+        if any(path.name.startswith("anchor-") for path in artefacts):
+            raise ConnectionLost("the board went away")
+        return Simulated.measure(self, artefacts, reference, progress=progress)
+
+
+def test_what_was_measured_is_kept_when_the_board_leaves_before_more_is(tmp_path):
+    (tmp_path / "store").mkdir()
+
+    def add(more):
+        return add_device(
+            Device(name="board", backend=Leaving()), Additive(), SPACE, GraphInput(), OPTIONS,
+            store=tmp_path / "store", scratch=tmp_path / "scratch", more=more,
+        )  # fmt: skip
+
+    with pytest.raises(ConnectionLost, match="went away"):
+        add(more=3)
+    assert not add(more=0).fitted.measured_now
 
 
 def test_a_model_that_keeps_no_errors_of_its_own_is_scored_by_fits_without_a_fifth(added):
