@@ -153,7 +153,7 @@ class AdditiveLatency:
 
 
 def check_samples(device: Device, samples: Sequence[Sample], *, least: int) -> None:
-    """Raise MeasurementError unless there are enough samples, all of one origin and positive."""
+    """Raise MeasurementError unless there are enough samples, all of one origin, finite and positive."""
     if len(samples) < least:
         raise MeasurementError(
             f"device {device.name!r} has {len(samples)} timed networks, the model needs {least}: time more"
@@ -161,8 +161,8 @@ def check_samples(device: Device, samples: Sequence[Sample], *, least: int) -> N
     origins = sorted({sample.origin for sample in samples})
     if len(origins) > 1:
         raise MeasurementError(f"device {device.name!r} mixes {' and '.join(origins)} latencies in one fit")
-    if any(not sample.latency_ms > 0 for sample in samples):
-        raise MeasurementError(f"device {device.name!r} has a latency that is not above 0 ms")
+    if any(not 0 < sample.latency_ms < np.inf for sample in samples):
+        raise MeasurementError(f"device {device.name!r} has a latency that is no finite number above 0 ms")
 
 
 def _columns(rows: Sequence[Features]) -> list[str]:

@@ -34,7 +34,7 @@ class Prediction:
         spread: `n` relative scales of the error; 1 where the model knows no difference between networks.
         residuals: `m` relative errors in units of `spread`, (true - predicted) / predicted, sorted, taken from
             networks of the target device that were left out of the fit.
-        in_range: `n` flags: whether the model has seen networks like this one.
+        in_range: `n` flags: whether the model has seen networks like this one; False wherever a kernel is unseen.
     """
 
     mean_ms: Array
@@ -88,7 +88,7 @@ class Predictor(Protocol):
     """A fitted latency model of one device, runtime, thread count and precision."""
 
     def predict(self, workloads: Sequence[Workload]) -> Prediction:
-        """Return latencies of workloads at the precision the model was fitted for."""
+        """Return latencies of workloads at the precision the model was fitted for, each whatever the others are."""
         ...
 
     def unseen(self, workload: Workload) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ class Predictor(Protocol):
         ...
 
     def to_dict(self) -> dict[str, Any]:  # Any: JSON values
-        """Return the JSON form, plain numbers with a schema version."""
+        """Return the JSON form, plain numbers with a `schema` version and a `type` whose reader is in PREDICTORS."""
         ...
 
 
@@ -120,13 +120,19 @@ class AdditivePredictor(Predictor, Protocol):
 
 
 class LatencyModel(Protocol):
-    """A method of predicting latency: a frozen dataclass of its settings."""
+    """A method of predicting latency: a frozen dataclass of its settings.
+
+    A method whose class says `uses_blocks: ClassVar[bool] = True` is fitted to single blocks, which are samples of one
+    segment, beside networks. One that says `needs_samples: ClassVar[bool] = False` knows devices beforehand: it takes
+    any number of samples, none included, and may call every network seen and in range.
+    """
 
     def fit(self, device: Device, samples: Sequence[Sample]) -> Predictor:
-        """Return a predictor fitted to samples of `device`.
+        """Return a predictor fitted to samples of `device`; the same samples give the same predictor.
 
         Raises:
-            MeasurementError: Too few samples, or samples of several origins.
+            MeasurementError: Too few samples, samples of several origins, or a latency that is no finite number above
+                0.
         """
         ...
 

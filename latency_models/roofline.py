@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.stats import norm
@@ -45,6 +45,8 @@ class Roofline:
     depthwise_share: float = 0.25
     scale_spread: float = 0.7
     shape_spread: float = 0.25
+
+    needs_samples: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name in ("gmacs_per_s", "gbytes_per_s", "depthwise_share", "scale_spread", "shape_spread"):

@@ -219,8 +219,22 @@ def restore_space(description: Table) -> SearchSpace:
         ConfigError: A field is unknown, missing or wrong.
         PluginError: No space of that `type` is registered.
     """
-    space: SearchSpace = _Reader(Path()).read(SearchSpace, description, "space")  # type: ignore[assignment]  # read so
+    space: SearchSpace = restore_plugin(SearchSpace, description)  # type: ignore[assignment]  # read so
     return space
+
+
+def restore_plugin(protocol: type, description: Table) -> object:
+    """Return the plug-in that `describe` described; its plug-in file must have been imported.
+
+    Args:
+        protocol: Of its kind, such as `Stage`.
+        description: Its `type` and fields.
+
+    Raises:
+        ConfigError: A field is unknown, missing or wrong.
+        PluginError: None of that `type` is registered.
+    """
+    return _Reader(Path()).read(protocol, description, _REGISTRIES[protocol].kind.split()[-1])
 
 
 def describe(value: object) -> Any:  # Any: JSON values

@@ -106,7 +106,12 @@ class Stage(Protocol):
     """
 
     def apply(self, candidate: Candidate, task: Task, context: StageContext) -> Candidate:
-        """Return a new candidate; the one given stays as it was, module included."""
+        """Return a new candidate; the one given stays as it was, module included.
+
+        The result takes the same images (`preprocessing`) and gives as many logits. Its architecture, where it has
+        one, says what its module is. The same candidate, task and seed give the same result, also where `folder` holds
+        what an earlier, perhaps interrupted, call left there.
+        """
         ...
 
 
@@ -139,7 +144,11 @@ class Exporter(Protocol):
         ...
 
     def export(self, candidate: Candidate, task: Task, folder: Path, context: ExportContext) -> Exported:
-        """Write the files into `folder` and compare them with the network on validation images."""
+        """Write the files into `folder` and compare them with the network on validation images.
+
+        The candidate stays as it was. `folder` then holds `manifest.json`, which speaks of these files and no others,
+        whatever an earlier export left there. Every file needs no opset or IR version above the context's.
+        """
         ...
 
 

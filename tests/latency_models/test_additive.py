@@ -203,9 +203,9 @@ def test_samples_of_several_origins_are_refused(known):
         Additive().fit(DEVICE, mixed)
 
 
-@pytest.mark.parametrize("latency", [0.0, -1.0, float("nan")], ids=str)
+@pytest.mark.parametrize("latency", [0.0, -1.0, float("nan"), float("inf")], ids=str)
 def test_a_latency_that_is_none_is_refused(known, latency):
-    with pytest.raises(MeasurementError, match="a latency that is not above 0 ms"):
+    with pytest.raises(MeasurementError, match="a latency that is no finite number above 0 ms"):
         Additive().fit(DEVICE, [*samples(known[:10]), Sample(known[10], latency)])
 
 

@@ -1,14 +1,4 @@
-"""Conformance: what every search space and block must fulfil, as a report and as test classes to inherit.
-
-`nas check --space NAME` calls `check_space`. In a plug-in's own tests, one fixture is enough:
-
-    class TestMySpace(SpaceContract):
-        @pytest.fixture
-        def space(self):
-            return MySpace()
-
-Every check raises ContractError with the first sample that fails, as JSON.
-"""
+"""What every search space must fulfil: as a report, which `nas check --space NAME` prints, and as tests to inherit."""
 
 import inspect
 import json
@@ -16,39 +6,21 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
-from latency_models.graph import GraphInput, float_model
+from nas.testing.contract import ContractError, sampled, told
+from nas.testing.modules import check_gradients, images, onnx_equals, same_as_lowered
 from search_spaces import counts, memory
-from search_spaces.architecture import Architecture, Block, Shape, block_from_dict, block_to_dict
+from search_spaces.architecture import Architecture
 from search_spaces.build import build
-from search_spaces.lowering import lower, lower_block, record
+from search_spaces.lowering import lower
 from search_spaces.precision import QuantizationPlan, with_precision
 from search_spaces.space import Row, Rows, SearchSpace, crossover, decode, mutate, num_options, sample, values
 from search_spaces.workload import Workload
-
-ONNX_TOLERANCE = 1e-5
-"""Greatest difference of the written network from torch, as a share of the largest output."""
-
-_DRAWS = 4
-"""Draws of parameters with a zero gradient; by chance a live layer of 8 ReLUs is off in all of them once in 10^9."""
-
-_ROUNDING = 1e-6
-"""Greatest difference between outputs that count as equal, as a share of the largest."""
-
-
-class ContractError(AssertionError):
-    """A plug-in does not do what every one of its kind must; `sample` is the JSON of what showed it."""
-
-    def __init__(self, reason: str, sample: str = "") -> None:
-        super().__init__(f"{reason}; sample: {sample}" if sample else reason)
-        self.reason, self.sample = reason, sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +94,7 @@ def check_space(
 
 def choices_are_fixed(space: SearchSpace, rows: Rows) -> None:
     """Raise ContractError unless the space is a value: hashable, equal to itself, with fixed, distinct choices."""
-    with _told("the space cannot be hashed; make it a frozen dataclass of hashable fields"):
+    with told("the space cannot be hashed; make it a frozen dataclass of hashable fields"):
         hash(space)
     if not (space.choices == space.choices and space == space):
         raise ContractError("`choices` differs from one call to the next")
@@ -150,7 +122,7 @@ def architectures_survive_json(space: SearchSpace, rows: Rows) -> None:
     """Raise ContractError unless JSON gives an equal network with an equal key, and decoding is repeatable."""
     for row in rows:
         architecture = _decoded(space, row)
-        with _told("the network has no JSON form", _json(space, row)):
+        with told("the network has no JSON form", _json(space, row)):
             again = Architecture.from_json(architecture.to_json())
         if again != architecture or again.key != architecture.key:
             raise ContractError("JSON gives another network back", _json(space, row))
@@ -188,7 +160,7 @@ def keys_are_stable(space: SearchSpace, rows: Rows) -> None:
 def costs_are_finite(space: SearchSpace, rows: Rows) -> None:
     """Raise ContractError unless every network lowers, in both precisions, to finite costs above zero."""
     for row in rows:
-        with _told("the network cannot be lowered", _json(space, row)):
+        with told("the network cannot be lowered", _json(space, row)):
             raw = lower(_decoded(space, row))
             shipped = [with_precision(raw, plan) for plan in (None, QuantizationPlan())]
         figures = {"MACs": counts.macs(raw), "parameters": counts.parameters(raw)}
@@ -223,12 +195,12 @@ def modules_match_their_lowering(space: SearchSpace, rows: Rows) -> None:
     """Raise ContractError unless the built network executes just the operators and parameters that were priced."""
     for row in rows:
         architecture, raw = _built(space, row)
-        with _told("the network cannot be built", _json(space, row)):
+        with told("the network cannot be built", _json(space, row)):
             network = build(architecture).eval()
             with torch.no_grad():
-                y = network(_images(architecture.input_shape, 2))
-        with _sampled(_json(space, row)):
-            _same_as_lowered(
+                y = network(images(architecture.input_shape, 2))
+        with sampled(_json(space, row)):
+            same_as_lowered(
                 network, raw, architecture.input_shape, tuple(y.shape), finite=bool(torch.isfinite(y).all())
             )
 
@@ -237,15 +209,15 @@ def onnx_equals_torch(space: SearchSpace, rows: Rows) -> None:
     """Raise ContractError unless the lowering, written to ONNX with real weights, computes what torch computes."""
     for row in rows:
         architecture, raw = _built(space, row)
-        with _sampled(_json(space, row)):
-            _onnx_equals(build(architecture), raw, architecture.input_shape)
+        with sampled(_json(space, row)):
+            onnx_equals(build(architecture), raw, architecture.input_shape)
 
 
 def gradients_reach_every_parameter(space: SearchSpace, rows: Rows) -> None:
     """Raise ContractError unless one step of training gives every parameter a finite gradient that is not all zero."""
     for row in rows:
         architecture, _ = _built(space, row)
-        with _sampled(_json(space, row)):
+        with sampled(_json(space, row)):
             check_gradients(build(architecture), architecture.input_shape)
 
 
@@ -266,66 +238,6 @@ _CHEAP = frozenset(
     {choices_are_fixed, decode_is_total, architectures_survive_json, keys_are_stable, costs_are_finite,
      mutation_stays_inside}
 )  # fmt: skip
-
-
-# -- checks of a block
-
-
-def check_block(block: Block, input_shape: Shape) -> None:
-    """Raise ContractError unless a block is a value that builds what it lowers to, trains, and can be written."""
-    text = json.dumps(_block_json(block))
-    with _sampled(text):
-        if block_from_dict(block_to_dict(block)) != block:
-            raise ContractError("JSON gives another block back")
-        with _told("the block cannot be lowered"):
-            raw = Workload((lower_block(block, input_shape),), ("",))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            module = block.build(input_shape)
-        with torch.no_grad():
-            y = module.eval()(_images(input_shape, 2))
-        _same_as_lowered(module, raw, input_shape, tuple(y.shape), finite=bool(torch.isfinite(y).all()))
-        _onnx_equals(module, raw, input_shape)
-        check_gradients(module, input_shape)
-
-
-def check_gradients(module: nn.Module, input_shape: Shape) -> None:
-    """Raise ContractError for a parameter without a finite gradient, or one whose gradient is always zero.
-
-    Parameters that start as zeros hide what stands before them, and a ReLU may happen to be off for every image:
-    both are drawn anew before a zero counts, so the module's weights change. A network that gives one output for
-    every input, such as NAS-Bench-201's of nothing but "none", is exempt from zeros.
-
-    Args:
-        module: What is trained one step, or a few where gradients are zero.
-        input_shape: Shape of one input, without the batch axis.
-    """
-    generator = torch.Generator().manual_seed(2)
-    silent = [parameter for parameter in module.parameters() if not parameter.any()]
-    module.train()
-    for layer in module.modules():
-        if isinstance(layer, nn.Dropout | nn.Dropout2d):
-            layer.eval()  # or outputs of a constant network would differ
-    for _ in range(_DRAWS):
-        _redraw(silent, generator)
-        module.zero_grad()
-        y = module(_images(input_shape, 4))
-        (y * torch.randn(y.shape, generator=generator)).sum().backward()
-        for name, parameter in module.named_parameters():
-            if parameter.grad is None:
-                raise ContractError(f"no gradient reaches {name}")
-            if not bool(torch.isfinite(parameter.grad).all()):
-                raise ContractError(f"the gradient of {name} is not finite")
-        if _is_constant(y.detach()):
-            return
-        zero = {name: parameter for name, parameter in module.named_parameters() if not _any(parameter.grad)}
-        if not zero:
-            return
-        silent = list(zero.values())
-    raise ContractError(f"the gradient of {next(iter(zero))} is always zero: nothing it computes reaches the output")
-
-
-# -- test classes
 
 
 class SpaceContract:
@@ -373,86 +285,12 @@ class SpaceContract:
         return sample(space, self.rows, np.random.default_rng(0)) if space.choices else _one_row()
 
 
-class BlockContract:
-    """Tests every block passes; a subclass defines the fixture `example`: a block and an input shape it takes."""
-
-    def test_block_is_a_hashable_value(self, example: tuple[Block, Shape]) -> None:
-        """Blocks are compared and used as keys."""
-        block, _ = example
-        if hash(block) != hash(block_from_dict(block_to_dict(block))):
-            raise ContractError("equal blocks have unequal hashes", json.dumps(_block_json(block)))
-
-    def test_block_fulfils_the_contract(self, example: tuple[Block, Shape]) -> None:
-        """A block builds what it lowers to, trains, and can be written as ONNX."""
-        check_block(*example)
-
-
-# -- what checks of spaces and blocks share
-
-
-def _same_as_lowered(module: nn.Module, raw: Workload, shape: Shape, given: Shape, *, finite: bool) -> None:
-    if given[1:] != raw.output.shape[1:]:
-        raise ContractError(f"the module gives {given[1:]}, its lowering {raw.output.shape[1:]}")
-    if not finite:
-        raise ContractError("a fresh module gives values that are not finite")
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    if counts.parameters(raw) != parameters:
-        raise ContractError(
-            f"the module has {parameters} parameters, its lowering {counts.parameters(raw)}: one is never used"
-        )
-    executed, lowered = [op.kind for op in record(module, shape)], [op.kind for op in raw]
-    if executed != lowered:
-        raise ContractError(f"the module executes {executed}, its lowering has {lowered}")
-
-
-def _onnx_equals(module: nn.Module, raw: Workload, shape: Shape) -> None:
-    import onnxruntime
-
-    module.train()
-    with torch.no_grad():  # statistics of batches: with those of a fresh network signals die within a few layers
-        for _ in range(3):
-            module(_images(shape, 8))
-        expected = module.eval()(_images(shape, 2)).numpy()
-    weights = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
-    with _told("the network has no ONNX form"):
-        model = float_model(raw, weights=weights, graph_input=GraphInput(dtype="float32", layout="nchw"))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    with _told("onnxruntime refuses the file"):
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    given = np.concatenate([session.run(None, {name: image[None]})[0] for image in _images(shape, 2).numpy()])
-    share = float(np.abs(given - expected).max() / max(float(np.abs(expected).max()), 1e-30))
-    if not share <= ONNX_TOLERANCE:
-        raise ContractError(f"the written network differs from torch by {share:.2g} of its largest output")
-
-
-def _any(tensor: torch.Tensor | None) -> bool:
-    return tensor is not None and bool(tensor.any())
-
-
-def _redraw(parameters: Iterable[nn.Parameter], generator: torch.Generator) -> None:
-    with torch.no_grad():
-        for parameter in parameters:
-            fan_in = math.prod(parameter.shape[1:])
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(fan_in))
-
-
-def _is_constant(y: torch.Tensor) -> bool:
-    """Tell whether all images of a batch gave one output, but for rounding."""
-    return float((y - y[:1]).abs().max()) <= _ROUNDING * float(y.abs().max())
-
-
-def _images(shape: Shape, count: int) -> torch.Tensor:
-    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(count))
-
-
 def _one_row() -> Rows:
     return np.zeros((1, 0), dtype=np.int64)
 
 
 def _decoded(space: SearchSpace, row: Row) -> Architecture:
-    with _told("decode raises", _json(space, row)):
+    with told("decode raises", _json(space, row)):
         return decode(space, row)
 
 
@@ -463,33 +301,6 @@ def _built(space: SearchSpace, row: Row) -> tuple[Architecture, Workload]:
 
 def _json(space: SearchSpace, row: Row) -> str:
     return json.dumps(values(space, row), sort_keys=True)
-
-
-def _block_json(block: Block) -> object:
-    with _told("the block has no JSON form"):
-        return block_to_dict(block)
-
-
-@contextmanager
-def _told(what: str, sample: str = "") -> Iterator[None]:
-    """Turn whatever a plug-in raises into ContractError: it is somebody else's code, and this is its report."""
-    try:
-        yield
-    except ContractError:
-        raise
-    except Exception as error:
-        raise ContractError(f"{what}: {type(error).__name__}: {error}", sample) from error
-
-
-@contextmanager
-def _sampled(sample: str) -> Iterator[None]:
-    """Add the sample to what is broken within, and report whatever else a plug-in raises."""
-    try:
-        yield
-    except ContractError as error:
-        raise ContractError(error.reason, error.sample or sample) from error
-    except Exception as error:
-        raise ContractError(f"{type(error).__name__}: {error}", sample) from error
 
 
 _OTHER_PROCESS = """
