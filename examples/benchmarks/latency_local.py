@@ -10,8 +10,9 @@ sessions are tied to it by anchors, as those of a run are; the levels found are 
 - w10_50: the same from 50; w10_int8_100: the same from 100 int8 files;
 - protocol_error: 60 networks timed in the same sessions with quiet and loaded rounds in turn, one busy process on the
   loaded ones; median |loaded / quiet - 1|;
-- winner_bias_before, winner_bias: 30 networks that a search on the model selected, measured; mean of
-  predicted / measured - 1, then once more for 30 others selected by the model refitted with the first 30.
+- winner_bias_before, winner_bias: 30 networks that a search selected on the model of 100 networks chosen as
+  `nas device add` chooses them, measured; mean of predicted / measured - 1, then once more for 30 others selected by
+  the model refitted with the first 30.
 
 What was measured is kept beside this script in `latency_local.raw/` and read from there by the next run on the same
 machine and runtime; remove the folder to measure again.
@@ -39,7 +40,7 @@ from latency_models.backends.local import Local
 from latency_models.device import Device
 from latency_models.graph import GraphInput
 from latency_models.prediction import LATENCY_MODELS, Predictor, Sample
-from latency_models.probe import write_probe
+from latency_models.probe import ProbeOptions, choose_probes, write_probe
 from latency_models.profile import Probed, Profile, digest
 from latency_models.score import Score, score
 from latency_models.sessions import choose_anchors, time_networks
@@ -53,7 +54,7 @@ from search_spaces.space import decode, encode, mutate, sample
 
 SPACE = MixedSpace()
 GRAPH_INPUT = GraphInput()
-NETWORKS, INT8_NETWORKS, SPLITS, WINNERS, LOADED = 500, 400, 8, 30, 60
+NETWORKS, INT8_NETWORKS, SPLITS, PROBES, WINNERS, LOADED = 500, 400, 8, 100, 30, 60
 RAW = Path(__file__).with_suffix(".raw")
 Array = npt.NDArray[np.float64]
 
@@ -86,7 +87,7 @@ def main() -> None:
         (precision, size): [fitted(size, split, precision)[1] for split in range(SPLITS)]
         for precision, size in (("float32", 50), ("float32", 100), ("float32", 200), ("int8", 50), ("int8", 100))
     }
-    biases = winner_biases(device, arguments.model, networks, float_ms["visits"])
+    biases = winner_biases(device, arguments.model)
     levels = np.array(loads["level"]) / np.median(loads["level"])  # as a timing divides by its rounds' levels
     quiet = np.median(np.array(loads["quiet"]) / levels[0::2], axis=1)
     loaded = np.median(np.array(loads["loaded"]) / levels[1::2], axis=1)
@@ -180,7 +181,7 @@ def kept(name: str, device: Device, measure: Callable[[], Any]) -> Any:  # Any: 
     facts = {
         **device.backend.fingerprint(),
         "protocol": f"rounds divided by the level of the reference: {device.backend}",
-        "networks": [NETWORKS, INT8_NETWORKS, WINNERS, LOADED],
+        "networks": [NETWORKS, INT8_NETWORKS, PROBES, WINNERS, LOADED],
         "space": repr(SPACE),
     }
     path = RAW / f"{name}.{digest(facts)}.json"
@@ -214,15 +215,14 @@ def samples_of(networks: Sequence[Architecture], latencies: Array, precision: Pr
 # -- winners
 
 
-def winner_biases(
-    device: Device, model_name: str, networks: Sequence[Architecture], visits: Sequence[Sequence[float]]
-) -> list[dict[str, Any]]:
-    """Select networks by search on the model, measure them, refit, and do it once more."""
+def winner_biases(device: Device, model_name: str) -> list[dict[str, Any]]:
+    """Probe the device as a run does, select networks by search on the model, measure them, refit, do it once more."""
     model = LATENCY_MODELS.get(model_name)()
-    chosen = np.random.default_rng(100).permutation(len(networks))[:100]
-    samples = samples_of([networks[index] for index in chosen], minima(visits)[chosen], "float32")
-    anchors = choose_anchors(profile_of(device, {networks[index]: visits[index] for index in chosen}), ("float32",))
-    seen = {network.key for network in networks}
+    probes = choose_probes(SPACE, ProbeOptions(networks=PROBES))
+    visits = kept("probes", device, lambda: time_all(device, probes, "float32"))["visits"]
+    samples = samples_of(probes, minima(visits), "float32")
+    anchors = choose_anchors(profile_of(device, dict(zip(probes, visits, strict=True))), ("float32",))
+    seen = {network.key for network in probes}
     found = []
     for step in ("before", "after one refit"):
         predictor = model.fit(device, samples)
