@@ -103,7 +103,7 @@ class RunDirectory:
 
         Args:
             path: The directory; parents are made.
-            config: The resolved configuration; a directory of another configuration is refused.
+            config: The resolved configuration; a directory in which anything was trained by another one is refused.
 
         Raises:
             RunError: Another process runs it, it belongs to another configuration, or the disk refuses.
@@ -256,12 +256,20 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:  # Any: JSON v
         return
     known = read_json(file)
     place = _first_difference(known, given)
-    if place is not None:
+    if place is not None and not _anything_trained(path):
+        write_json(file, given)
+    elif place is not None:
         name, before, now = place
         raise RunError(
             f"{path} belongs to another configuration: {name} was {before!r} and is {now!r}; "
             "choose another --run-dir, or remove this one"
         )
+
+
+def _anything_trained(path: Path) -> bool:
+    """Tell whether a run directory holds work that belongs to its configuration; data and device know their own."""
+    log = path / "evaluations.jsonl"
+    return (log.exists() and log.stat().st_size > 0) or (path / "candidates").exists() or (path / "teacher").exists()
 
 
 def _first_difference(before: object, now: object, name: str = "") -> tuple[str, object, object] | None:

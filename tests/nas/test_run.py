@@ -69,10 +69,22 @@ def test_identity_is_that_of_one_directory_and_configuration(tmp_path, monkeypat
 
 def test_a_directory_of_another_configuration_is_refused(tmp_path):
     config = {"search": {"trials": 40, "rungs": [1, 2]}, "seed": 0}
-    RunDirectory.open(tmp_path / "run", config).close()
+    other = {"search": {"trials": 50, "rungs": [1, 2]}, "seed": 0}
+    with RunDirectory.open(tmp_path / "run", config) as run:
+        run.log.append({"event": "started"})
     RunDirectory.open(tmp_path / "run", config).close()
     with pytest.raises(RunError, match=r"search.trials was 40 and is 50"):
-        RunDirectory.open(tmp_path / "run", {"search": {"trials": 50, "rungs": [1, 2]}, "seed": 0})
+        RunDirectory.open(tmp_path / "run", other)
+
+
+@pytest.mark.parametrize("made", ["teacher", "candidates"])
+def test_a_directory_in_which_nothing_was_trained_takes_another_configuration(tmp_path, made):
+    RunDirectory.open(tmp_path / "run", {"seed": 0}).close()
+    RunDirectory.open(tmp_path / "run", {"seed": 1}).close()
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == {"seed": 1}
+    (tmp_path / "run" / made).mkdir()
+    with pytest.raises(RunError, match="seed was 1 and is 2"):
+        RunDirectory.open(tmp_path / "run", {"seed": 2})
 
 
 def test_a_directory_in_use_is_refused_and_free_after_its_owner_is_killed(tmp_path):

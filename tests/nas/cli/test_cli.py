@@ -365,15 +365,23 @@ def test_a_space_too_small_for_a_latency_model_is_7(nas, config):
 def test_a_run_directory_of_another_configuration_is_8_and_stays_as_it_was(nas, config, tmp_path):
     from nas.run import RunDirectory
 
-    RunDirectory.open(
-        tmp_path / "runs" / "run", identity_of(load_config(config(SMALL + "[search]\ntrials = 8\n")))
-    ).close()
+    identity = identity_of(load_config(config(SMALL + "[search]\ntrials = 8\n")))
+    with RunDirectory.open(tmp_path / "runs" / "run", identity) as directory:
+        directory.log.append({"event": "started"})
     before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.json*")}
     for command in ("run", "search"):
         found = nas(command, config(SMALL + "[search]\ntrials = 9\n"))
         assert (found.code, found.out) == (8, "")
         assert "belongs to another configuration: search.trials was 8 and is 9; choose another --run-dir" in found.told
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_run_file_may_be_mended_in_its_place_as_long_as_nothing_was_trained(nas, config):
+    board = 'device = "stm32h743"\n' + DIGITS + SPACE + '[[stages]]\ntype = "quantize"\n[budget]\n'
+    for limit in (20, 30):
+        found = nas("run", config(f"{board}macs = {limit}\n"))
+        assert found.code == 3
+        assert f"macs = {limit} MAC would have to be at least" in found.told
 
 
 def test_a_run_that_is_not_finished_has_no_report(nas, tmp_path):
