@@ -44,18 +44,19 @@ class ProbeOptions:
             raise ValueError(f"blocks must not be negative, got {self.blocks}")
 
 
-def probe_digest(space: SearchSpace, graph_input: GraphInput, options: ProbeOptions, device: Device) -> str:
-    """Return what tells one probe set from another: space, form of the input, number and seed, and how files are made.
+def probe_digest(space: SearchSpace, graph_input: GraphInput, device: Device) -> str:
+    """Return what tells one device's probe sets apart: space, form of the input, and how files are made.
 
-    The device counts with what its files depend on: precisions, 8-bit scheme, allowed operators and ONNX versions.
+    The device counts with what its files depend on: precisions, 8-bit scheme, allowed operators and ONNX versions. How
+    many networks and which does not count, so that a profile can grow; nor do mean and standard deviation of images,
+    which are numbers in a file and no work.
     """
     described: object = asdict(space) if is_dataclass(space) else repr(space)
     return digest(
         {
             "type": type(space).__name__,
             "space": described,
-            "input": asdict(graph_input),
-            "options": asdict(options),
+            "input": (graph_input.dtype, graph_input.layout, graph_input.batch),
             "precisions": device.precisions,
             "quantization": asdict(device.plan),
             "allow_ops": sorted(device.allow_ops),

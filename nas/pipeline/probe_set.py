@@ -61,7 +61,7 @@ def write_probes(
         out / PROBES,
         {
             "format": 1,
-            "probes": probe_digest(space, graph_input, options, device),
+            "probes": probe_digest(space, graph_input, device),
             "quantization": asdict(device.plan),
             "opset": device.opset,
             "ir_version": device.ir_version,

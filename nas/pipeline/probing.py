@@ -12,11 +12,12 @@ from latency_models.prediction import Array, LatencyModel, Predictor
 from latency_models.probe import ProbeOptions, choose_blocks, choose_probes, probe_digest
 from latency_models.profile import Probed, Profile, Refused, profile_path
 from latency_models.score import Score, score
-from latency_models.sessions import probe
+from latency_models.sessions import choose_anchors, probe, try_networks
 from nas.config import describe
 from nas.protocols import Progress, quiet
 from nas.results import LatencyFit
 from nas.run import write_atomic
+from search_spaces.architecture import Architecture
 from search_spaces.errors import MeasurementError
 from search_spaces.precision import Precision
 from search_spaces.space import SearchSpace
@@ -83,7 +84,7 @@ def fitted_device(
     """
     fingerprint = device.backend.fingerprint()
     if not device.is_timed:
-        digest = probe_digest(space, graph_input, options, device)
+        digest = probe_digest(space, graph_input, device)
         empty = Profile(device=device.name, fingerprint=dict(fingerprint), probes=digest, seconds=0.0, networks=())
         return FittedDevice(device=device, profile=empty, predictors={}, measured_now=False)
     profile, now = stored_profile(
@@ -105,6 +106,9 @@ def stored_profile(
 ) -> tuple[Profile, bool]:
     """Return the device's profile for a space, and whether it was measured just now; it is stored before anything else.
 
+    A stored profile of fewer networks or blocks than are asked for is kept, and the rest is timed where the device can
+    be reached: nothing is measured twice.
+
     Args:
         device: The device.
         fingerprint: What its back end says of it.
@@ -119,19 +123,44 @@ def stored_profile(
         DeviceError: The stored profile is damaged, or of another device or probe set.
         MeasurementError: The device went away, timings that never settled, or too few of them.
     """
-    digest = probe_digest(space, graph_input, options, device)
+    digest = probe_digest(space, graph_input, device)
     path = profile_path(store, device.name, fingerprint, digest)
-    if path.exists():
-        profile = Profile.load(path)
-        profile.require(fingerprint, digest, source=str(path))
-        return profile, False
     allowed = frozenset(device.allow_ops)
-    architectures = choose_probes(space, options, allowed=allowed)
-    blocks = choose_blocks(space, options, allowed=allowed)
-    profile = probe(device, architectures, graph_input, folder=scratch, probes=digest, blocks=blocks, progress=progress)
-    profile = replace(profile, description=describe(device), protocol=describe(device.backend))
-    write_atomic(path, profile.to_json())
-    return profile, True
+    if not path.exists():
+        architectures = choose_probes(space, options, allowed=allowed)
+        blocks = choose_blocks(space, options, allowed=allowed)
+        profile = probe(
+            device, architectures, graph_input, folder=scratch, probes=digest, blocks=blocks, progress=progress
+        )
+        profile = replace(profile, description=describe(device), protocol=describe(device.backend))
+        write_atomic(path, profile.to_json())
+        return profile, True
+    profile = Profile.load(path)
+    profile.require(fingerprint, digest, source=str(path))
+    wanted = _wanted(profile, space, options, allowed) if device.backend.live else []
+    if wanted:
+        more = try_networks(
+            device, wanted, graph_input, folder=scratch, anchors=choose_anchors(profile, device.precisions),
+            progress=progress,
+        )  # fmt: skip
+        profile = profile.with_networks(more)
+        write_atomic(path, profile.to_json())
+    return profile, bool(wanted)
+
+
+def _wanted(
+    profile: Profile, space: SearchSpace, options: ProbeOptions, allowed: frozenset[str]
+) -> list[tuple[Architecture, str]]:
+    """Return networks and blocks that are missing from a profile, each with its purpose."""
+    tried: list[Probed | Refused] = [*profile.networks, *profile.refused]
+    wanted: list[tuple[Architecture, str]] = []
+    for purpose, count in (("probe", options.networks), ("block", options.blocks)):
+        known = {item.architecture.key for item in tried if item.purpose == purpose}
+        if len(known) < count:
+            choose = choose_probes if purpose == "probe" else choose_blocks
+            new = [item for item in choose(space, options, allowed=allowed) if item.key not in known]
+            wanted += [(item, purpose) for item in new[: count - len(known)]]
+    return wanted
 
 
 def _cross_predicted(model: LatencyModel, device: Device, profile: Profile, precision: Precision) -> Array:

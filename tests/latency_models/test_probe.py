@@ -107,28 +107,27 @@ def test_fewer_than_ten_networks_are_refused():
 
 def test_the_digest_changes_with_everything_that_changes_the_files():
     others = [
-        (replace(SPACE, depths=(1, 3)), IMAGE, OPTIONS, BOARD),
-        (replace(SPACE, resolutions=(24,)), IMAGE, OPTIONS, BOARD),
-        (replace(SPACE, classes=7), IMAGE, OPTIONS, BOARD),
-        (SPACE, GraphInput(dtype="float32", layout="nchw"), OPTIONS, BOARD),
-        (SPACE, GraphInput(mean=(120.0,)), OPTIONS, BOARD),
-        (SPACE, IMAGE, ProbeOptions(networks=13), BOARD),
-        (SPACE, IMAGE, ProbeOptions(networks=12, seed=1), BOARD),
-        (SPACE, IMAGE, OPTIONS, replace(BOARD, quantization=QuantizationPlan(activation="int8"))),
-        (SPACE, IMAGE, OPTIONS, replace(BOARD, quantization=QuantizationPlan(reduce_range=True))),
-        (SPACE, IMAGE, OPTIONS, replace(BOARD, precisions=("float32",))),
-        (SPACE, IMAGE, OPTIONS, replace(BOARD, allow_ops=("conv", "relu"))),
-        (SPACE, IMAGE, OPTIONS, replace(BOARD, opset=17)),
-        (SPACE, IMAGE, OPTIONS, replace(BOARD, ir_version=9)),
+        (replace(SPACE, depths=(1, 3)), IMAGE, BOARD),
+        (replace(SPACE, resolutions=(24,)), IMAGE, BOARD),
+        (replace(SPACE, classes=7), IMAGE, BOARD),
+        (SPACE, GraphInput(dtype="float32", layout="nchw"), BOARD),
+        (SPACE, IMAGE, replace(BOARD, quantization=QuantizationPlan(activation="int8"))),
+        (SPACE, IMAGE, replace(BOARD, quantization=QuantizationPlan(reduce_range=True))),
+        (SPACE, IMAGE, replace(BOARD, precisions=("float32",))),
+        (SPACE, IMAGE, replace(BOARD, allow_ops=("conv", "relu"))),
+        (SPACE, IMAGE, replace(BOARD, opset=17)),
+        (SPACE, IMAGE, replace(BOARD, ir_version=9)),
     ]
-    digests = [probe_digest(SPACE, IMAGE, OPTIONS, BOARD), *(probe_digest(*other) for other in others)]
+    digests = [probe_digest(SPACE, IMAGE, BOARD), *(probe_digest(*other) for other in others)]
     assert len(set(digests)) == len(digests)
 
 
 def test_the_digest_does_not_change_with_what_changes_no_file():
-    before = probe_digest(SPACE, IMAGE, OPTIONS, BOARD)
-    assert probe_digest(replace(SPACE), IMAGE, OPTIONS, replace(BOARD, flash_bytes=10**6)) == before
-    assert probe_digest(SPACE, IMAGE, OPTIONS, replace(BOARD, name="other", backend=Table(path="x"))) == before
+    before = probe_digest(SPACE, IMAGE, BOARD)
+    assert probe_digest(replace(SPACE), IMAGE, replace(BOARD, flash_bytes=10**6)) == before
+    assert (
+        probe_digest(SPACE, GraphInput(mean=(120.0,)), replace(BOARD, name="other", backend=Table(path="x"))) == before
+    )
 
 
 # -- the files

@@ -219,6 +219,35 @@ def test_a_model_that_keeps_no_errors_of_its_own_is_scored_by_fits_without_a_fif
     assert 0 < by_refitting.mape < 3 * by_itself.mape + 0.02
 
 
+def probed(tmp_path, options, *, graph_input=GraphInput()):  # noqa: B008
+    return fitted_device(
+        Device(name="board", backend=Simulated()), Additive(), SPACE, graph_input, options,
+        store=tmp_path / "store", scratch=tmp_path / "scratch",
+    )  # fmt: skip
+
+
+def test_a_run_that_asks_for_more_networks_times_only_the_rest(tmp_path):
+    (tmp_path / "store").mkdir()
+    few = [known.architecture for known in probed(tmp_path, OPTIONS).profile.networks]
+    many = probed(tmp_path, ProbeOptions(networks=30, seed=7, blocks=4))
+    assert many.measured_now
+    assert [known.architecture for known in many.profile.networks[:40]] == [
+        known.architecture for known in few.networks
+    ]
+    purposes = [known.purpose for known in many.profile.networks[40:]]
+    assert purposes == ["probe"] * 20 + ["block"] * 8
+    assert len({known.architecture.key for known in many.profile.networks}) == 34
+    assert not probed(tmp_path, ProbeOptions(networks=25)).measured_now
+    assert len(list((tmp_path / "store").glob("*.json"))) == 1
+
+
+def test_images_that_are_normalized_otherwise_need_no_other_profile(tmp_path):
+    (tmp_path / "store").mkdir()
+    probed(tmp_path, OPTIONS)
+    assert not probed(tmp_path, OPTIONS, graph_input=GraphInput(mean=(120.0, 110.0, 100.0), std=(60.0,))).measured_now
+    assert probed(tmp_path, OPTIONS, graph_input=GraphInput(dtype="float32")).measured_now
+
+
 def test_of_several_profiles_of_a_device_the_newest_counts(tmp_path):
     for age, name in enumerate(("pi.2.b.json", "pi.1.a.json", "pi.4.c.1.json")):
         (tmp_path / name).write_text("")
