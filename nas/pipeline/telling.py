@@ -113,9 +113,10 @@ def _warnings(prepared: Prepared, contenders: Sequence[Contender]) -> tuple[str,
         for fit in prepared.fits
         if fit.within_10 < 0.8
     ]
+    elsewhere = "" if prepared.config.device.backend.live else f"; what {prepared.config.device.name} does is not known"
     found += [
         f"{file.file} runs {file.float_operators} convolutions or matrix products in float, by the graph that "
-        "onnxruntime makes of it on this machine."
+        f"onnxruntime makes of it on this machine{elsewhere}."
         for told in contenders
         for file in told.files
         if file.float_operators
