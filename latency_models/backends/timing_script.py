@@ -1,7 +1,8 @@
 """Times ONNX files on a board. Stands alone: needs python3 (3.9 or newer), numpy and onnxruntime, and nothing else.
 
     python3 timing_script.py facts           what this board is, as JSON
-    python3 timing_script.py fill FOLDER     times the files of FOLDER/table.csv and writes their latencies into it
+    python3 timing_script.py fill FOLDER     times the files of FOLDER/table.csv and writes their latencies into it;
+                                             stopped at any time, it goes on where it was
     python3 timing_script.py store FOLDER    receives files on stdin (used by the ssh back end)
     python3 timing_script.py serve           answers requests on stdin, one JSON object a line (likewise)
 
@@ -17,6 +18,7 @@ import csv
 import functools
 import glob
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -546,70 +548,356 @@ def store(folder: Path, stream: IO[bytes]) -> None:
 # -- filling a table by hand
 
 
-def fill(folder: Path, *, visits: int = 13, group: int = 24) -> tuple[int, int]:
+class CarriedSet:
+    """A folder of model files that was carried to a board: its table, and every round taken of its files so far.
+
+    The rounds stand in `table.rounds.json` beside the table, and the rows of all files timed here are made from them
+    anew whenever a group is added: what an interrupted fill left and what comes after it hang together by the
+    reference. The rounds are written first, and a file whose row is empty is timed, whatever the rounds say.
+
+    Attributes:
+        rows: The table's rows by file, in its order.
+        groups: Of each group of files its `levels_ms`, the reference's level in every round, and its `visits_ms`, by
+            file the samples of every round; `again` where it was timed a second time.
+        reference: Name of the file that is visited in every round of every group; empty before the first.
+        ended_at: The file at whose opening the process was ended the last time; empty where it was not.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.table, self.rounds, self._opening = (folder / f"table.{end}" for end in ("csv", "rounds.json", "opening"))
+        self.columns: list[str] = []
+        self.rows: dict[str, list[dict[str, str]]] = {}
+        self.groups: list[dict[str, Any]] = []  # Any: JSON values
+        self.reference = ""
+        self._read_table()
+        self._read_rounds()
+        self.ended_at = read_first(str(self._opening))
+        if self.ended_at:
+            self._opening.unlink()
+
+    def to_time(self) -> list[str]:
+        """Return the files without a latency."""
+        return [name for name, rows in self.rows.items() if not any(map(_filled, rows))]
+
+    def foreign(self) -> set[str]:
+        """Return the files whose latency was not taken here."""
+        ours = {name for group in self.groups for name in group["visits_ms"]}
+        return set(self.rows) - set(self.to_time()) - ours
+
+    def references(self) -> list[str]:
+        """Return the files that may be the reference, the best first: whole networks of middling size."""
+        if self.reference:
+            return [self.reference]
+        blocks, sizes = self._blocks(), {}
+        for name in self.rows.keys() - {self.ended_at}:
+            path = self.folder / name
+            sizes[name] = path.stat().st_size if path.is_file() else 0
+        found = []
+        for chosen in (sizes.keys() - blocks, sizes.keys() & blocks):
+            by_size = sorted(chosen, key=lambda name: (sizes[name], name))
+            places = sorted(range(len(by_size)), key=lambda place: abs(place - len(by_size) // 2))
+            found += [by_size[place] for place in places]
+        return found
+
+    def opened(self, name: str, now: Callable[[], float]) -> Visitor:
+        """Return the visitor of a file, whose name is noted meanwhile: it may end the process.
+
+        Raises:
+            Refusal: The runtime refuses the file.
+        """
+        path = self.folder / name
+
+        def make() -> Visitor:
+            run = runner(str(path), 1)
+            count = runs_of_visit(run, 8.0, 5, 200, now)
+            return lambda: guarded(name, lambda: visit(run, count, 2, now))
+
+        self._opening.write_text(name, encoding="utf-8")
+        try:
+            visitor: Visitor = guarded(name, make)
+        finally:
+            self._opening.unlink()
+        return visitor
+
+    def put(self, group: dict[str, Any], place: int) -> None:  # Any: JSON values
+        """Keep a group's rounds, instead of those that are at `place` already, and write rounds and table."""
+        for old in self.groups[place : place + 1]:
+            for name in old["visits_ms"].keys() - group["visits_ms"].keys():
+                self.rows[name] = [{**self.rows[name][0], "latency_ms": ""}]
+        self.groups[place : place + 1] = [group] if group["visits_ms"] else []
+        record = {"format": 1, "reference": self.reference, "conditions": self._conditions(), "groups": self.groups}
+        _replace(self.rounds, json.dumps(record))
+        _replace(self.table, self._filled_table())
+
+    def straying(self, drift: float) -> set[int]:
+        """Return the groups whose reference lies off that of the others."""
+        levels = [statistics.median(group["levels_ms"]) for group in self.groups]
+        return set(range(len(levels))) - set(good_rounds(levels, drift)) if levels else set()
+
+    def _filled_table(self) -> str:
+        """Return the table, with every round divided by the reference's level over its median in all groups."""
+        center = statistics.median([level for group in self.groups for level in group["levels_ms"]] or [1.0])
+        for group in self.groups:
+            for name, visits in group["visits_ms"].items():
+                minima = [min(visit) * center / level for visit, level in zip(visits, group["levels_ms"])]  # noqa: B905
+                told = [{"latency_ms": f"{minimum:.6f}", "origin": "measured"} for minimum in minima]
+                self.rows[name] = [{**self.rows[name][0], **row} for row in told]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, restval="", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row for rows in self.rows.values() for row in rows)
+        return text.getvalue()
+
+    def _read_table(self) -> None:
+        if not self.folder.is_dir():
+            raise _stop(f"{self.folder} is no folder: name the one that holds table.csv and the model files")
+        try:
+            with self.table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a byte order mark first
+                reader = csv.DictReader(file)
+                for row in reader:
+                    self.rows.setdefault(row.get("file") or "", []).append(row)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise _stop(f"{self.table} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        self.columns = list(reader.fieldnames or ())
+        if "file" not in self.columns or "" in self.rows:
+            raise _stop(f"{self.table} needs a column `file` that names a model file in every row")
+        self.columns += [name for name in ("latency_ms", "origin") if name not in self.columns]
+
+    def _read_rounds(self) -> None:
+        """Read the rounds of those files that still have the rows made from them."""
+        if not self.rounds.exists():
+            return
+        try:
+            record = json.loads(self.rounds.read_text(encoding="utf-8"))
+            for group in record["groups"]:
+                kept = {name: visits for name, visits in group["visits_ms"].items() if self._made(name, len(visits))}
+                self.groups += [{**group, "visits_ms": kept}] if kept else []
+            self.reference, there = (record["reference"], record["conditions"]) if self.groups else ("", {})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _stop(
+                f"{self.rounds} cannot be read ({error!r}): remove it, and empty latency_ms of every row to start anew"
+            ) from error
+        if there and there != (here := self._conditions()):
+            changed = ", ".join(f"{key} {there.get(key)} -> {here[key]}" for key in here if there.get(key) != here[key])
+            raise _stop(
+                f"{self.table} was begun under other conditions ({changed}), and what is timed now could not be "
+                "compared with that: go on where it was begun, or empty latency_ms of every row to start anew"
+            )
+
+    def _made(self, name: str, visits: int) -> bool:
+        """Return whether a file's rows were made from so many rounds."""
+        rows = self.rows.get(name, [])
+        return len(rows) == visits and all(_filled(row) and row.get("origin") == "measured" for row in rows)
+
+    def _conditions(self) -> dict[str, str]:
+        """Return what must stay as it is while a table is filled."""
+        import onnxruntime
+
+        path = self.folder / self.reference
+        return {
+            "machine": platform.machine(),
+            "cpu": cpu()[0],
+            "runtime": f"onnxruntime {onnxruntime.__version__}",
+            "reference": hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "missing",
+        }
+
+    def _blocks(self) -> set[str]:
+        """Return the files that hold single blocks, as the probe set tells; none where it does not."""
+        try:
+            files = json.loads((self.folder / "probes.json").read_text(encoding="utf-8"))["files"]
+            return {entry["file"] for entry in files if entry["purpose"] == "block"}
+        except (OSError, ValueError, KeyError, TypeError):
+            return set()
+
+
+def _filled(row: dict[str, str]) -> bool:
+    return bool((row.get("latency_ms") or "").strip())
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file that is whole at any time, even where the board loses its power."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)  # noqa: PTH105
+
+
+def _stop(sentence: str) -> SystemExit:
+    """Return the end of a process that cannot do what it was asked, having told why."""
+    print(sentence, file=sys.stderr, flush=True)
+    return SystemExit(2)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def fill(
+    folder: Path,
+    *,
+    visits: int = 13,
+    group: int = 24,
+    drift: float = 0.03,
+    now: Callable[[], float] = time.thread_time,
+    say: Callable[[str], None] = _say,
+) -> tuple[int, int]:
     """Time every file that FOLDER/table.csv lists and write one row for each visit.
 
+    Files are open in groups. One reference is visited in every round of all groups, and a round is divided by the
+    reference's level over its median in all groups. A group whose reference strays from the others' is timed once
+    more. All samples are kept in FOLDER/table.rounds.json.
+
     Rows that hold a latency already are kept, so an interrupted fill goes on where it was. The row of a file that
-    the runtime refuses stays empty, and the reason is told on stderr.
+    the runtime refuses stays empty.
+
+    Args:
+        folder: Holds the model files and table.csv.
+        visits: Rounds of a group that count; as many more may be taken again.
+        group: Files that are open together.
+        drift: Share by which the reference may stray from its median, within a group and from one to another.
+        now: The clock, in seconds.
+        say: Told of progress, of refused files and why, and of groups that strayed.
 
     Returns:
         How many files were timed, and how many were refused.
+
+    Raises:
+        SystemExit: The folder holds no table to fill or one begun elsewhere, or the board is not steady.
     """
-    import onnxruntime  # noqa: F401 - without it every file would seem refused
-
-    table = folder / "table.csv"
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    todo = [row["file"] for row in rows if not (row.get("latency_ms") or "").strip()]
-    num_timed = num_refused = 0
-    for start in range(0, len(todo), group):
-        names = list(dict.fromkeys(todo[start : start + group]))
-        timed = _time_group(folder, names, visits)
-        num_timed, num_refused = num_timed + len(timed), num_refused + len(names) - len(timed)
-        rows = [row for row in rows if row["file"] not in timed]
-        for name, latencies in timed.items():
-            rows += [{"file": name, "latency_ms": f"{ms:.6f}", "origin": "measured"} for ms in latencies]
-        part = table.with_suffix(".part")
-        with part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["file", "latency_ms", "origin"], lineterminator="\n")
-            writer.writeheader()
-            for row in rows:
-                writer.writerow({key: row.get(key, "") for key in ("file", "latency_ms", "origin")})
-        os.replace(part, table)  # noqa: PTH105
-        print(f"{min(start + group, len(todo))} of {len(todo)} files done", file=sys.stderr, flush=True)
-    return num_timed, num_refused
+    missing = [name for name in ("numpy", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:  # without the runtime every file would seem refused
+        raise _stop(f"{sys.executable} has no {' and no '.join(missing)}: install it, with pip for example")
+    carried = CarriedSet(folder)
+    todo = carried.to_time()
+    if foreign := carried.foreign():
+        say(f"{len(foreign)} files hold latencies that were not taken here: they stay as they are, at their own level")
+    if carried.ended_at in todo:
+        say(f"{carried.ended_at} is left out: the last fill ended as it was opened; the next one tries it again")
+    names = [name for name in todo if name != carried.ended_at]
+    if names or carried.straying(drift):
+        reference = _open_reference(carried, now, say)
+        take = functools.partial(_take_group, carried, reference, visits=visits, drift=drift, now=now, say=say)
+        for start in range(0, len(names) if carried.reference else 0, group):
+            part = names[start : start + group]
+            say(f"timing files {start + 1} to {start + len(part)} of {len(names)}")
+            carried.put(take(part), len(carried.groups))
+        _take_again(carried, take, drift, say)
+    num_empty = len(carried.to_time())
+    return max(0, len(todo) - num_empty), num_empty
 
 
-def _time_group(folder: Path, names: Sequence[str], visits: int) -> dict[str, list[float]]:
-    """Return the smallest sample of each visit, in milliseconds of this thread's CPU time, of files not refused."""
-    now = time.thread_time
+def _take_again(
+    carried: CarriedSet,
+    take: Callable[[Sequence[str]], dict[str, Any]],  # Any: JSON values
+    drift: float,
+    say: Callable[[str], None],
+) -> None:
+    """Time the groups whose reference strays from the others' once more, and tell of those that stray even then."""
+    for place in sorted(carried.straying(drift), reverse=True):  # backwards, since an emptied group goes
+        if not carried.groups[place].get("again"):
+            part = list(carried.groups[place]["visits_ms"])
+            say(f"the board was slower or faster than else at {len(part)} files: timing them again, from {part[0]} on")
+            carried.put({**take(part), "again": True}, place)
+    if strayed := carried.straying(drift):
+        say(
+            f"the reference still strays by over {100 * drift:g} % in {len(strayed)} of {len(carried.groups)} groups. "
+            "Their latencies are divided by its level; a board with a fixed clock (cpufreq governor) is more exact"
+        )
 
-    def visitor(path: str) -> Visitor:
-        run = runner(path, 1)
-        count = runs_of_visit(run, 8.0, 5, 200, now)
-        return lambda: visit(run, count, 2, now)
 
-    opened: dict[str, Visitor] = {}
-    for name in names:
-        path = str(folder / name)
+def _open_reference(carried: CarriedSet, now: Callable[[], float], say: Callable[[str], None]) -> Visitor:
+    """Open the best reference that the runtime takes and note its name; where it takes no file, tell why of each."""
+    refusals = []
+    for name in carried.references():
         try:
-            opened[name] = guarded(path, functools.partial(visitor, path))
+            visitor = carried.opened(name, now)
         except Refusal as refusal:
-            print(f"{name} is left out ({refusal.kind}): {refusal}", file=sys.stderr, flush=True)
-    if not opened:
-        return {}
-    visitors = list(opened.values())
-    reference = visitors[len(visitors) // 2]
-    rounds, taken = take_rounds(
-        lambda order: one_round(visitors, reference, order, 10),
-        len(visitors),
-        visits=visits,
-        retries=visits,
-        drift=0.03,
-    )
-    if 2 * len(rounds) < visits:
-        raise SystemExit(f"the board is not steady: {taken - len(rounds)} of {taken} rounds strayed by over 3 %")
-    return {name: [min(samples[number]) for _, samples in rounds] for number, name in enumerate(opened)}
+            refusals.append(refusal)
+        else:
+            carried.reference = name
+            say(f"the reference is {name}")
+            return visitor
+    if carried.reference:
+        raise SystemExit(f"the reference {carried.reference}, taken until now, is refused: {refusals[0]}")
+    for told in refusals:
+        _tell(told, say)
+    return list
+
+
+def _tell(refusal: Refusal, say: Callable[[str], None]) -> None:
+    say(f"{refusal.file} is left out ({refusal.kind}): {refusal}")
+
+
+def _take_group(
+    carried: CarriedSet,
+    reference: Visitor,
+    names: Sequence[str],
+    *,
+    visits: int,
+    drift: float,
+    now: Callable[[], float],
+    say: Callable[[str], None],
+) -> dict[str, Any]:  # Any: JSON values
+    """Return the reference's levels and the samples, in milliseconds, of the files that the runtime does not refuse."""
+    refused: dict[int, Refusal] = {}
+    visitors = [
+        spared(place, functools.partial(carried.opened, name, now), Refusal, refused)
+        for place, name in enumerate(names)
+    ]
+    rounds: list[tuple[float, list[Samples]]] = []
+    if len(refused) < len(names):
+        rounds, taken = take_rounds(
+            lambda order: one_round(visitors, reference, order, 10),
+            len(names),
+            visits=visits,
+            retries=visits,
+            drift=drift,
+            progress=_every(10.0, say),
+        )
+        if 2 * len(rounds) < visits:
+            raise SystemExit(
+                f"the board is not steady: {taken - len(rounds)} of {taken} rounds strayed by over {100 * drift:g} %; "
+                "what was timed before is kept, the same command goes on from there"
+            )
+    for refusal in refused.values():
+        _tell(refusal, say)
+    return {
+        "levels_ms": [round(level, 6) for level, _ in rounds],
+        "visits_ms": {
+            name: [[round(sample, 6) for sample in found[place]] for _, found in rounds]
+            for place, name in enumerate(names)
+            if place not in refused
+        },
+    }
+
+
+def _every(seconds: float, say: Callable[[str], None]) -> Callable[[float], None]:
+    """Return what tells a share done, but not more often than every so many seconds."""
+    told = [time.monotonic()]
+
+    def tell(share: float) -> None:
+        if time.monotonic() - told[0] >= seconds:
+            told[0] = time.monotonic()
+            say(f"  {100 * share:.0f} % of their rounds")
+
+    return tell
+
+
+def _fill(folder: Path) -> None:
+    """Fill a table, say how it went, and exit with 1 where rows stayed empty."""
+    try:
+        timed, empty = fill(folder)
+    except OSError as error:
+        raise _stop(f"{folder} cannot be filled: {error}") from error
+    except Refusal as refusal:
+        raise SystemExit(f"the reference {refusal.file} failed as it was timed: {refusal}") from refusal
+    except KeyboardInterrupt:
+        raise SystemExit("stopped; what was timed is kept, the same command goes on from there") from None
+    print(f"{timed} files timed" + (f", {empty} refused: their rows are still empty" if empty else ""))
+    raise SystemExit(1 if empty else 0)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -621,11 +909,11 @@ def main(arguments: Sequence[str]) -> None:
     elif len(arguments) == 2 and arguments[0] == "store":
         store(Path(arguments[1]), sys.stdin.buffer)
     elif len(arguments) == 2 and arguments[0] == "fill":
-        timed, refused = fill(Path(arguments[1]))
-        print(f"{timed} files timed" + (f", {refused} refused: their rows are still empty" if refused else ""))
-        raise SystemExit(1 if refused else 0)
+        _fill(Path(arguments[1]))
+    elif arguments in (["-h"], ["--help"]):
+        print(__doc__)
     else:
-        raise SystemExit(__doc__)
+        raise _stop(str(__doc__))
 
 
 if __name__ == "__main__":
