@@ -11,11 +11,14 @@ from search_spaces.efficientnet import efficientnet
 from search_spaces.errors import SpaceError
 from search_spaces.mobilenet_v2 import mobilenet_v2
 from search_spaces.mobilenet_v3 import mobilenet_v3
-from search_spaces.published import Layout, load_published
+from search_spaces.published import MISSING, Layout, load_published, misfits, names_known
 from search_spaces.resnet import resnet18
 from search_spaces.shufflenet_v2 import shufflenet_v2
 
 SHAPE = (3, 224, 224)
+ALIKE = 0.8
+"""Share of names in common from which a file that does not load counts as a damaged one of a published network."""
+
 _CLASSIFIERS = ("classifier.bias", "classifier.1.bias", "classifier.3.bias", "fc.bias", "head.fc.bias")
 
 
@@ -46,7 +49,7 @@ def recognize(state_dict: Mapping[str, torch.Tensor]) -> Recognized | None:
     Known are MobileNetV2 (0.5, 1.0, 1.4), MobileNetV3, ShuffleNetV2, EfficientNet-B0 to B4 and ResNet-18, under the
     names of torchvision or timm, with any number of classes.
     """
-    classes = next((len(state_dict[name]) for name in _CLASSIFIERS if name in state_dict), 0)
+    classes = _classes(state_dict)
     if not classes:
         return None
     for name, layout, architecture in _known(classes):
@@ -56,6 +59,38 @@ def recognize(state_dict: Mapping[str, torch.Tensor]) -> Recognized | None:
             continue
         return Recognized(name=name, layout=layout, architecture=architecture, weights=weights)
     return None
+
+
+def nearly(state_dict: Mapping[str, torch.Tensor]) -> str:
+    """Return of which published network these nearly are the weights, and what is amiss, as the end of a sentence.
+
+    Empty where fewer than `ALIKE` of the names are those of any network that `recognize` knows, or fewer than that
+    of a network's names are there, or where the file is whole.
+    """
+    classes = _classes(state_dict) or 1000
+    found: list[tuple[int, str]] = []
+    for name, layout, architecture in _known(classes):
+        if names_known(architecture, state_dict, layout=layout) < ALIKE:
+            continue
+        amiss = misfits(architecture, state_dict, layout=layout)
+        missing = sum(what == MISSING for _, what in amiss)
+        if missing <= (1 - ALIKE) * (len(state_dict) + missing):
+            found.append((len(amiss), _told(f"{layout}'s {name}", amiss, len(state_dict))))
+    return min(found, key=lambda one: one[0], default=(0, ""))[1]
+
+
+def _told(network: str, amiss: tuple[tuple[str, str], ...], size: int) -> str:
+    if not amiss:
+        return ""
+    first = " ".join(amiss[0]) + (f", and {len(amiss) - 1} further tensors differ" if len(amiss) > 1 else "")
+    if len(amiss) > (1 - ALIKE) * size:
+        return f"has the names of {network}, the nearest variant that is known, but {first}"
+    return f"looks like {network}, but {first}"
+
+
+def _classes(state_dict: Mapping[str, torch.Tensor]) -> int:
+    """Return the length of a classifier's bias; 0 where there is none."""
+    return next((len(state_dict[name]) for name in _CLASSIFIERS if name in state_dict and state_dict[name].ndim), 0)
 
 
 @functools.cache

@@ -19,9 +19,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from search_spaces.architecture import Architecture, Block, Shape
 from search_spaces.aten.calls import Alias, Call
 from search_spaces.aten.readers import FIRST_RESULT_ONLY, IGNORED, READERS, SAME_SHAPE, VIEWS
+from search_spaces.aten.refusals import UNUSED_IS_FINE, refusal
 from search_spaces.aten.rewrites import InstanceNormOneByOne, rewriter
 from search_spaces.errors import LoweringError
 from search_spaces.workload import DTYPE_BYTES, Attribute, Op, Parameter, Segment, Value, Workload, sorted_attributes
+
+_WITHOUT_DATA = ("meta tensor", "meta device type", "torch.nonzero()")
+"""What torch says where a module looks into a tensor of the meta device outside the dispatcher."""
 
 
 def lower(architecture: Architecture) -> Workload:
@@ -51,8 +55,8 @@ def lower_block(block: Block, input_shape: Shape) -> Segment:
         with torch.device("meta"):
             module = block.build(input_shape).eval()
     except Exception as error:
-        raise LoweringError(f"{block} cannot be built for input {input_shape}: {error}") from error
-    return _record(module, input_shape, str(block))
+        raise LoweringError(f"{block} cannot be built for input {input_shape}: {_said(error)}") from error
+    return _record(module, torch.empty((1, *input_shape), device="meta"), str(block), "the block itself")
 
 
 def record(module: nn.Module, input_shape: Shape) -> Workload:
@@ -65,8 +69,25 @@ def record(module: nn.Module, input_shape: Shape) -> Workload:
     Raises:
         LoweringError: The module computes something outside the vocabulary, or several inputs or outputs.
     """
-    segment = _record(_on_meta(module).eval(), input_shape, type(module).__name__)
+    x = torch.empty((1, *input_shape), device="meta")
+    segment = _record(_on_meta(module).eval(), x, type(module).__name__, "the network itself")
     return Workload((segment,), ("",))
+
+
+def record_run(module: nn.Module, x: torch.Tensor) -> Workload:
+    """Return the workload of a module that runs, with its own tensors: `record`'s, unless it asks for the device.
+
+    Some operators have other kernels for data than for the meta device, attention among them; they may lie outside
+    the vocabulary here though `record` takes them.
+
+    Args:
+        module: In evaluation mode, on the device of `x`.
+        x: One image, `1 x channels x height x width`.
+
+    Raises:
+        LoweringError: As `record` does; its cause is no LoweringError where the module fails on real data.
+    """
+    return Workload((_record(module, x, type(module).__name__, "the network itself"),), ("",))
 
 
 def _on_meta(module: nn.Module) -> nn.Module:
@@ -81,26 +102,34 @@ def _on_meta(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, memo)
 
 
-def _record(module: nn.Module, input_shape: Shape, name: str) -> Segment:
-    x = torch.empty((1, *input_shape), device="meta")
-    recorder = _Recorder(module, x)
+def _record(module: nn.Module, x: torch.Tensor, name: str, itself: str) -> Segment:
+    recorder = _Recorder(module, x, itself)
     try:
         with torch.no_grad(), recorder.watching(module), InstanceNormOneByOne(), recorder:
             y = module(x)
     except LoweringError as error:
         raise LoweringError(f"{name}: {error}") from error
     except Exception as error:
-        raise LoweringError(f"{name} cannot take an input of {tuple(input_shape)}: {error}") from error
+        if any(sign in str(error) for sign in _WITHOUT_DATA):
+            raise LoweringError(f"{name}: {refusal('tolist', recorder.place)}") from error
+        shape = tuple(x.shape[1:])
+        raise LoweringError(f"{name} cannot take an input of {shape}: {recorder.place}: {_said(error)}") from error
     if not isinstance(y, torch.Tensor):
         raise LoweringError(f"{name} must return one tensor, got {type(y).__name__}")
     return recorder.segment(y, name)
 
 
+def _said(error: Exception) -> str:
+    """Return what somebody else's code raised, with its type: a KeyError's own text is but the key."""
+    return f"{type(error).__name__}: {error}"
+
+
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type it
     """Watches one forward pass and writes down operators in single-assignment form."""
 
-    def __init__(self, module: nn.Module, x: torch.Tensor) -> None:
+    def __init__(self, module: nn.Module, x: torch.Tensor, itself: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._itself = itself
         self._ops: list[Op] = []
         self._kept: list[torch.Tensor] = [x]  # so that no id is used twice
         self._values: dict[int, Value] = {id(x): Value(0, tuple(x.shape))}
@@ -119,7 +148,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
         self._stale: set[int] = set()
         self._numbers: dict[int, float] = {}
         self._left_out: dict[int, str] = {}
+        self._made: dict[int, str] = {}
         self._scopes: list[str] = [""]
+
+    @property
+    def place(self) -> str:
+        """Where the pass is, in words."""
+        return f"module {self._scopes[-1]!r}" if self._scopes[-1] else self._itself
 
     @contextmanager
     def watching(self, module: nn.Module) -> Iterator[None]:
@@ -161,6 +196,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
         name = func.overloadpacket.__name__
         in_place = name.endswith("_") and not name.endswith("__")
         base = name.removesuffix("_") if in_place else name
+        refused = "" if base in UNUSED_IS_FINE else refusal(base, self.place)
+        if refused:
+            raise LoweringError(refused)
         arguments = _bind(func, args, kwargs or {})
         rewrite = None if in_place else rewriter(base, arguments)
         if rewrite is not None:
@@ -169,24 +207,34 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
         if base not in READERS and func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
             with self:  # within a rewriter torch does not take composite operators apart by itself
                 return func.decompose(*args, **(kwargs or {}))
-        if base in SAME_SHAPE:
+        if base in SAME_SHAPE and args[0].is_meta:
             first = args[0]
             tensor = first if in_place else torch.empty_like(first)
             result: Any = (tensor, tensor, tensor) if "batch_norm" in base else tensor
         else:
-            result = func(*args, **(kwargs or {}))
+            result = self._computed(func, args, kwargs or {})
         self._write_down(base, arguments, result, in_place)
         return result
+
+    def _computed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # Any: as above
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError:
+            for tensor in args:  # one made on every pass, on another device than the input, is what torch stumbled on
+                if isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu" and id(tensor) not in self._stored:
+                    self._read(tensor)
+            raise
 
     def _write_down(self, name: str, arguments: dict[str, Any], result: Any, in_place: bool) -> None:
         if name in IGNORED:
             if name == "scalar_tensor":
                 self._numbers[id(result)] = float(arguments["s"])
-                self._kept.append(result)
+            self._made[id(result)] = name
+            self._kept.append(result)
             return
         if name not in READERS:
             raise LoweringError(
-                f"torch operator {name!r} in module {self._scopes[-1]!r} is outside the operator vocabulary: leave it "
+                f"torch operator {name!r} in {self.place} is outside the operator vocabulary: leave it "
                 "out of the network that is recorded, or replace it by operators that search_spaces.aten reads"
             )
         call = READERS[name](arguments)
@@ -203,6 +251,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
             return
         if id(source) in self._stored and (isinstance(call, Alias) or len(call.inputs) == 1):
             self._rename_parameter(call, source, outputs[0])
+            return
+        if isinstance(call, Alias) and id(source) in self._made:
+            self._made[id(outputs[0])] = self._made[id(source)]
             return
         if isinstance(call, Alias):
             self._values[id(outputs[0])] = self._read(source)
@@ -274,31 +325,32 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
     def _of_parameters(self, call: Call | Alias) -> LoweringError:
         what = call.attributes.get("function", call.kind) if isinstance(call, Call) else "a view"
         return LoweringError(
-            f"module {self._scopes[-1]!r} computes {what} of its own parameters on every pass: compute it once and "
+            f"{self.place} computes {what} of its own parameters on every pass: compute it once and "
             "register the result as a parameter or buffer"
         )
 
     def _parameter(self, role: str, tensor: torch.Tensor) -> Parameter:
         known = self._stored.get(id(tensor))
         if known is None:
-            raise LoweringError(
-                f"module {self._scopes[-1]!r} reads a {role} that is no parameter or buffer of it: register it"
-            )
+            raise LoweringError(f"{self.place} reads a {role} that is no parameter or buffer of it: register it")
         if id(tensor) in self._transposed and role != "weight":
-            raise LoweringError(f"module {self._scopes[-1]!r} reads {known.name!r} transposed, as {role}")
+            raise LoweringError(f"{self.place} reads {known.name!r} transposed, as {role}")
         return replace(known, role=role)
 
     def _read(self, tensor: torch.Tensor) -> Value:
         if id(tensor) in self._stale:
-            raise LoweringError(f"module {self._scopes[-1]!r} reads a tensor after an in-place write to a view of it")
+            raise LoweringError(f"{self.place} reads a tensor after an in-place write to a view of it")
         if id(tensor) in self._left_out:
             raise LoweringError(
-                f"module {self._scopes[-1]!r} reads a further result of {self._left_out[id(tensor)]!r}, of which the "
+                f"{self.place} reads a further result of {self._left_out[id(tensor)]!r}, of which the "
                 "vocabulary has the first alone: use argmax where the place of a maximum is wanted"
             )
+        drawn = refusal(self._made.get(id(tensor), ""), self.place)
+        if drawn:
+            raise LoweringError(drawn)
         if id(tensor) not in self._values:
             raise LoweringError(
-                f"module {self._scopes[-1]!r} reads a tensor that is neither input, parameter nor buffer, such as "
+                f"{self.place} reads a tensor that is neither input, parameter nor buffer, such as "
                 "zeros made on every pass: register it as a buffer. Recurrent layers and circular padding, which torch "
                 "computes so, cannot be recorded"
             )

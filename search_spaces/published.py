@@ -16,7 +16,7 @@ but compute something else.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Literal
 
 import torch
@@ -81,6 +81,56 @@ def load_published(
             f"the weights hold {len(left)} tensors that the architecture has no place for, such as {min(left)!r}"
         )
     return found
+
+
+MISSING = "is missing"
+"""What `misfits` says of a tensor that a file lacks."""
+
+
+def names_known(architecture: Architecture, names: Collection[str], *, layout: Layout) -> float:
+    """Return the share of a file's modules that a layout has too; nothing is built, so it is quick.
+
+    Args:
+        architecture: The published network.
+        names: Of the file's tensors.
+        layout: Whose names the file may use.
+
+    Raises:
+        SpaceError: The architecture is of none of the families.
+    """
+    theirs = {path for _, path in _TABLES[_family(architecture), layout](architecture)}
+    given = {name.rpartition(".")[0] for name in names}
+    return len(theirs & given) / max(len(given), 1)
+
+
+def misfits(
+    architecture: Architecture, state_dict: Mapping[str, torch.Tensor], *, layout: Layout
+) -> tuple[tuple[str, str], ...]:
+    """Return the tensors in which a file differs from a published network, and what is wrong with each.
+
+    Args:
+        architecture: The published network.
+        state_dict: What the file holds.
+        layout: Whose names the file uses.
+
+    Returns:
+        Names and words such as `MISSING`, in the order of the network, then of the file; empty for its weights.
+
+    Raises:
+        SpaceError: The architecture is of none of the families.
+    """
+    modules = dict(_TABLES[_family(architecture), layout](architecture))
+    found, left = [], dict.fromkeys(state_dict)
+    for name, wanted in _shapes(architecture).items():
+        path, _, tensor = name.rpartition(".")
+        theirs = f"{modules[path]}.{tensor}"
+        left.pop(theirs, None)
+        if theirs not in state_dict:
+            if tensor != "num_batches_tracked":
+                found.append((theirs, MISSING))
+        elif (given := tuple(state_dict[theirs].shape)) not in (wanted, (*wanted, 1, 1)):
+            found.append((theirs, f"has shape {given}, expected {wanted}"))
+    return (*found, *((name, "is none of its tensors") for name in left))
 
 
 def _lacking(name: str, theirs: str, family: str, layout: Layout) -> str:

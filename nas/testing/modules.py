@@ -107,7 +107,10 @@ def onnx_equals(module: nn.Module, raw: Workload, shape: Shape) -> None:
     given = np.concatenate([session.run(None, {name: image[None]})[0] for image in images(shape, 2).numpy()])
     share = float(np.abs(given - expected).max() / max(float(np.abs(expected).max()), 1e-30))
     if not share <= ONNX_TOLERANCE:
-        raise ContractError(f"the written network differs from torch by {share:.2g} of its largest output")
+        raise ContractError(
+            f"the written network differs from torch by {share:.2g} of its largest output; does its forward ask for "
+            "data or the device, so that it computes something else than when it was recorded?"
+        )
 
 
 def _any(tensor: torch.Tensor | None) -> bool:

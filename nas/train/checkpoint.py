@@ -6,6 +6,9 @@ tensors belong to, and a digest of both, so that damage anywhere in the file is 
 
 import hashlib
 import json
+import re
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,7 +95,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise ConfigError(f"there is no file {path} to take weights from")
     if path.suffix == ".safetensors":
-        tensors, _ = _read_safetensors(path)
+        tensors, _ = _read_safetensors(path, "expected a whole file of safetensors, copy it again")
         for prefix in ("ema/", "weights/"):
             if any(name.startswith(prefix) for name in tensors):
                 return part(tensors, prefix)
@@ -136,22 +139,25 @@ def _seal(tensors: Tensors, record: Mapping[str, Any]) -> str:  # Any: JSON valu
     return hashlib.sha256(f"{digest(tensors)}|{facts}".encode()).hexdigest()
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], str | None]:
+def _read_safetensors(
+    path: Path, remedy: str = "restore it, or remove it to have it made again"
+) -> tuple[dict[str, torch.Tensor], str | None]:
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_HEADER)
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
-        raise RunError(f"{path} cannot be read ({error}); restore it, or remove it to have it made again") from error
+        raise RunError(f"{path} cannot be read ({error}); {remedy}") from error
 
 
 def _read_pth(path: Path) -> dict[str, torch.Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # what torch warns of is refused below, in our words
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch documents no type for what it refuses
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(
-            f"{path} cannot be read as weights alone ({first}); save a state dict alone, or safetensors"
+            f"{path} cannot be read as weights alone: {_why_unread(path, error)}; expected a file by "
+            "torch.save(model.state_dict(), path), or a .safetensors file"
         ) from error
     for key in ("state_dict", "model_state_dict", "model", "weights"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -164,6 +170,32 @@ def _read_pth(path: Path) -> dict[str, torch.Tensor]:
     if not tensors:
         raise RunError(f"{path} holds no tensors by name; save a state dict with torch.save, or as safetensors")
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+
+
+def _why_unread(path: Path, error: Exception) -> str:
+    """Return what a file is that torch refuses to read as tensors alone; nothing is unpickled to tell."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            parts = {name.rpartition("/")[2] for name in archive.namelist()}
+        if "constants.pkl" in parts:
+            return "it is a TorchScript archive, a program and not only tensors"
+        if "data.pkl" not in parts:
+            return "it is a zip archive that torch.save did not write"
+        if "not an allowed global" in str(error):
+            return _pickled(error)
+    elif start[:1] == b"\x80" and type(error).__name__ == "UnpicklingError":
+        return _pickled(error)
+    elif start not in (b"PK", b"\x80\x02"):
+        return f"it is no file of torch, it begins with {start!r}" if start else "it is empty"
+    return "it is damaged or was cut off"
+
+
+def _pickled(error: Exception) -> str:
+    asked = re.search(r"GLOBAL ([\w.]+) was not an allowed", str(error))  # the one use of torch's wording: the name
+    named = f" such as {asked[1]}" if asked else ""
+    return f"it holds pickled objects{named}, not only tensors; unpickling them would run code of it"
 
 
 def require_same(found: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:  # Any: JSON values

@@ -11,14 +11,15 @@ from nas.train.checkpoint import load_network, load_weights
 from nas.train.inheritance import NothingFitsError, inherit
 from search_spaces.architecture import Architecture
 from search_spaces.build import build
-from search_spaces.checkpoints import recognize
+from search_spaces.checkpoints import nearly, recognize
+from search_spaces.errors import ConfigError, RunError
 
 
 def given_weights(path: Path) -> Mapping[str, torch.Tensor]:
     """Return a file's weights under our names; those of a published network are renamed, others stay as they are.
 
     Raises:
-        ConfigError: There is no such file, or its ending is another.
+        ConfigError: There is no such file, its ending is another, or it nearly holds a published network's weights.
         RunError: The file cannot be read or holds something else than tensors.
     """
     status = path.stat() if path.is_file() else None
@@ -30,7 +31,15 @@ def _read(path: Path, _version: tuple[int, ...]) -> Mapping[str, torch.Tensor]:
     """Read once for all candidates that a process trains."""
     weights = load_weights(path)
     known = recognize(weights)
+    if known is None:
+        _refuse_nearly(path, weights)
     return known.weights if known is not None else weights
+
+
+def _refuse_nearly(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    near = nearly(weights)
+    if near:
+        raise ConfigError(f"{path} {near}; use a file that holds that network's tensors, all of them and no others")
 
 
 def start_from(network: nn.Module, path: Path) -> str:
@@ -58,11 +67,19 @@ def given_network(path: Path, *, height: int, width: int) -> tuple[Architecture,
         width: Likewise.
 
     Raises:
-        ConfigError: There is no such file, or its ending is another.
+        ConfigError: There is no such file, its ending is another, or it nearly holds a published network's weights.
         RunError: The file cannot be read, or does not say which network it holds and is of no published one.
     """
-    known = recognize(load_weights(path))
+    weights = load_weights(path)
+    known = recognize(weights)
     if known is None:
+        _refuse_nearly(path, weights)
+        if path.suffix != ".safetensors":
+            raise RunError(
+                f"{path} does not say which network it holds, and its {len(weights)} tensors, such as "
+                f"{next(iter(weights))!r}, are of no published network that is known here; save the network by "
+                "nas.train.save_network"
+            )
         architecture, network, _ = load_network(path)
         return architecture, network
     architecture = known.at(height, width)

@@ -3,7 +3,7 @@
 Each reader takes the bound arguments of one call (defaults filled in) and returns a `Call`, or an `Alias` where
 the call only renames a tensor; a rewriter computes the call by other operators, which are then recorded. Operators
 that are in neither table raise LoweringError in the recorder. In reading order: `calls`, `general`, `weighted`,
-`arithmetic`, `reductions`, `movement`, `rewrites`, `readers`.
+`arithmetic`, `reductions`, `movement`, `rewrites`, `readers`, `refusals`.
 
 Multi-head attention is matrix products and a softmax, with or without `scaled_dot_product_attention`; it is priced
 as that, not as a fused kernel. What `record` does not take:
@@ -12,6 +12,7 @@ as that, not as a fused kernel. What `record` does not take:
 * normalization by the statistics of a batch (instance and group normalization are taken);
 * log-softmax (return the logits), the places of maxima (return what is compared), sorting, running sums;
 * writes to a part of a tensor, circular padding (which torch computes so), gathering or scattering by computed places;
+* what depends on the values of a tensor (`if` on a tensor, `item()`, an index by a mask) or on random numbers;
 * what a module computes of its own parameters on every pass, views apart, and constants it makes anew: register the
   result as a buffer.
 """

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from search_spaces import counts
 from search_spaces.errors import LoweringError
 from search_spaces.fusion import fuse
-from search_spaces.lowering import record
+from search_spaces.lowering import record, record_run
 from search_spaces.memory import peak_bytes
 from search_spaces.patches import patchable_segments
 from search_spaces.precision import QuantizationPlan, with_precision
@@ -308,3 +308,54 @@ def test_what_cannot_be_priced_is_named_with_what_to_do(module, message):
     holder.add_module("inner", module)
     with pytest.raises(LoweringError, match=message):
         record(holder, shape)
+
+
+DATA = "reads the values of a tensor .*cannot be recorded.*torch.where"
+CHANCE = r"draws random numbers \(torch.{}\).*if self.training"
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x * x.max().item(), DATA),
+        (lambda x: x.relu() if x.mean() > 0 else x, r"`if` and `while` on a tensor.*control flow, shapes and numbers"),
+        (lambda x: x[:, : int(x.sum())], DATA),
+        (lambda x: x * len(x.tolist()), DATA),
+        (lambda x: x[x > 0], r"an index by a mask.*cannot be recorded"),
+        (lambda x: x + torch.rand_like(x), CHANCE.format("rand_like")),
+        (lambda x: x + torch.randn(x.shape), CHANCE.format("randn")),
+        (lambda x: x + torch.empty_like(x).normal_(), CHANCE.format("normal")),
+        (lambda x: F.dropout(x, training=True), CHANCE.format("bernoulli")),
+        (lambda x: x + torch.ones(x.shape), "neither input, parameter nor buffer.*register it as a buffer"),
+    ],
+    ids=["item", "if", "int", "tolist", "mask", "rand_like", "randn", "normal_", "dropout", "ones on the CPU"],
+)
+@pytest.mark.parametrize("inner", [False, True], ids=["itself", "inner"])
+def test_what_hangs_on_data_or_chance_is_told_with_its_place(function, message, inner):
+    module = nn.Sequential()
+    module.add_module("inner", Function(function))
+    with pytest.raises(LoweringError, match=("module 'inner' .*" if inner else "the network itself .*") + message):
+        record(module if inner else module[0], (4, 8, 8))
+
+
+def test_random_numbers_that_nobody_reads_and_that_training_alone_draws_are_recorded():
+    class Noisy(nn.Module):
+        def forward(self, x):
+            torch.rand_like(x)
+            return x.relu() + torch.rand_like(x) if self.training else x.relu()
+
+    assert [op.kind for op in record(Noisy().train(), (4, 8, 8))] == ["relu"]
+
+
+@pytest.mark.parametrize("on_meta", [1.0, 2.0])
+def test_a_run_is_recorded_as_the_module_without_data_unless_it_asks_for_the_device(on_meta):
+    module = Function(lambda x: x.relu() * (on_meta if x.is_meta else 2.0)).eval()
+    run = record_run(module, torch.ones(1, 4, 8, 8))
+    assert (run == record(module, (4, 8, 8))) is (on_meta == 2.0)
+
+
+def test_a_run_that_fails_with_data_alone_keeps_what_torch_raised():
+    module = Function(lambda x: x if x.is_meta else x.reshape(7, -1)).eval()
+    with pytest.raises(LoweringError, match="Function cannot take an input of") as error:
+        record_run(module, torch.ones(1, 4, 8, 8))
+    assert isinstance(error.value.__cause__, RuntimeError)

@@ -1,7 +1,10 @@
 """The conformance kit: it passes what conforms, and names the check and the sample of what does not."""
 
+import functools
+import itertools
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +19,12 @@ from nas.testing import (
     check_block,
     check_space,
     gradients_reach_every_parameter,
+    modules_match_their_lowering,
+    onnx_equals_torch,
 )
 from search_spaces.architecture import BLOCKS, Architecture
 from search_spaces.blocks import Classifier, Conv, InvertedResidual
+from search_spaces.lowering import lower_block
 from search_spaces.mixed import MixedSpace
 from search_spaces.space import Choice, decode
 
@@ -219,6 +225,23 @@ class Different(nn.Module):
         return y if x.is_meta else 2.0 * y
 
 
+class Hidden(nn.Module):
+    """As `Different`, by an operator that cannot be recorded, so that only its outputs tell."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return y if x.is_meta else y.cumsum(1)
+
+
+class Torn(nn.Module):
+    def forward(self, x):
+        return x.relu() if x.is_meta else x.reshape(7, -1)
+
+
 class Erring(nn.Module):
     def __init__(self):
         super().__init__()
@@ -228,12 +251,17 @@ class Erring(nn.Module):
         return self.conv(x) if x.is_meta else torch.full_like(self.conv(x), torch.nan)
 
 
+KERNELS = itertools.cycle((1, 3))  # a coin that never gives seven equal builds
+
+
 @dataclass(frozen=True)
 class Wrapped:
     kind: str = "WithUnused"
 
     def build(self, input_shape):
-        known = (WithUnused, WithoutGradient, TimesZero, Constant, ZeroAtFirst, Different, Erring)
+        known = (WithUnused, WithoutGradient, TimesZero, Constant, ZeroAtFirst, Different, Erring, Hidden, Torn)
+        if self.kind == "Changing":
+            return nn.Conv2d(4, 4, kernel := next(KERNELS), padding=kernel // 2)
         return {cls.__name__: cls for cls in known}[self.kind]()
 
 
@@ -243,7 +271,13 @@ class Wrapped:
         ("WithUnused", "the module has 32 parameters, its lowering 20: one is never used"),
         ("WithoutGradient", r"no gradient reaches first\.weight"),
         ("TimesZero", r"the gradient of a\.weight is always zero"),
-        ("Different", "the written network differs from torch by 0.5 of its largest output"),
+        ("Different", r"executes with data something else .* \(1 operators, and 2\)"),
+        ("Hidden", "the written network differs from torch by .* does its forward ask for data or the device"),
+        ("Torn", r"\"Torn\"} fails with data: RuntimeError: .*shape.*test_spaces_and_blocks\.py:\d+, in forward"),
+        (
+            "Changing",
+            r"build is not deterministic: .*\"kind\": \"Changing\".*conv with (kernel|padding) \(\d, \d\), and",
+        ),
         ("Erring", "a fresh module gives values that are not finite"),
     ],
 )
@@ -257,6 +291,79 @@ def test_a_broken_block_is_told_with_its_json(kind, reason, registered):
 @pytest.mark.parametrize("kind", ["Constant", "ZeroAtFirst"])
 def test_zero_gradients_of_dead_networks_and_of_zero_weights_at_the_start_pass(kind, registered):
     check_block(registered(Wrapped(kind)), (4, 5, 5))
+
+
+@dataclass
+class Thawed:
+    def build(self, input_shape):
+        return nn.ReLU()
+
+
+@dataclass(frozen=True)
+class Failing:
+    table: tuple[int, ...] = ()
+
+    def build(self, input_shape):
+        return nn.Conv2d(4, 4, self.table[3])
+
+
+MADE = {
+    "thawed": Thawed,
+    "failing": Failing,
+    "of a list": lambda: Failing(table=[1]),
+    **{kind: functools.partial(Wrapped, kind) for kind in ("Changing", "Different", "Hidden")},
+}
+
+
+@dataclass(frozen=True)
+class WithBlock(Small):
+    """Has a block of the test in its middle."""
+
+    block: str = "thawed"
+    lowers: bool = False
+
+    def decode(self, values):
+        block = MADE[self.block]()
+        if self.lowers:  # as every ChainSpace does
+            lower_block(block, (4, 6, 6))
+        stages = ((Conv(width=4, kernel=values["kernel"], stride=2),), (block,), (Classifier(classes=4),))
+        return Architecture((1, 12, 12), stages)
+
+
+@pytest.mark.parametrize("lowers", [False, True], ids=["decode alone", "decode lowers"])
+@pytest.mark.parametrize(
+    ("block", "check", "reasons"),
+    [
+        ("Changing", "blocks build alike every time", ("build is not deterministic", '"kind": "Changing"')),
+        ("thawed", "blocks build and lower", ("'Thawed': declare Thawed @dataclass(frozen=True)",)),
+        ("failing", "blocks build and lower", ("Failing(table=()) cannot be built", "IndexError", ", in build)")),
+        ("of a list", "blocks build and lower", ("'list': fields and options hold tuples",)),
+    ],
+    ids=lambda case: case if isinstance(case, str) else "",
+)
+def test_what_a_block_does_wrong_is_not_put_down_to_decode(block, lowers, check, reasons, registered):
+    registered(MADE[block]())
+    found = check_space(WithBlock(block=block, lowers=lowers), samples=3, built=1)
+    assert found.failed == check
+    assert "decode is total" in found.passed
+    assert all(reason in found.reason for reason in reasons)
+    assert set(json.loads(found.sample)) == {"width", "kernel"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "check"), [("Different", modules_match_their_lowering), ("Hidden", onnx_equals_torch)]
+)
+def test_a_block_that_computes_otherwise_with_data_is_named_among_the_others(kind, check, registered):
+    registered(Wrapped(kind))
+    with pytest.raises(ContractError, match=f'"kind": "{kind}"'):
+        check(WithBlock(block=kind), np.zeros((1, 2), dtype=np.int64))
+
+
+def test_a_decoder_that_raises_is_told_with_its_file_and_line():
+    found = check_space(Partial(), samples=6, built=1)
+    text = Path(__file__).read_text().splitlines()
+    line = 1 + next(number for number, code in enumerate(text) if "raise KeyError" in code)
+    assert found.reason.endswith(f"test_spaces_and_blocks.py:{line}, in decode)")
 
 
 class StoppedSpace(Small):

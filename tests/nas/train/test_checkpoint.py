@@ -1,5 +1,7 @@
 import errno
+import io
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -134,3 +136,78 @@ def test_first_difference_of_records_is_named_down_to_the_key(tmp_path):
     require_same({"seed": 1, "options": {"epochs": 2}}, {"seed": 1}, tmp_path / "f")
     with pytest.raises(RunError, match="made with epochs = 2, now epochs = 3"):
         require_same({"options": {"epochs": 2, "ema": 0}}, {"options": {"epochs": 3, "ema": 0}}, tmp_path / "f")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Return a function that saves one tiny network, whole or its weights alone, and gives the file's bytes."""
+
+    def save(content, **options):
+        torch.save(content, tmp_path / "saved", **options)
+        return (tmp_path / "saved").read_bytes()
+
+    return save
+
+
+NETWORK = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
+OLD = {"_use_new_zipfile_serialization": False}
+
+
+def zipped():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("readme.txt", "x")
+    return buffer.getvalue()
+
+
+def script():
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.trace(NETWORK, torch.zeros(1, 3, 8, 8)), buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda _: b"hello" * 99, r"it is no file of torch, it begins with b'he'"),
+        (lambda _: b"", "it is empty"),
+        (
+            lambda save: save(NETWORK),
+            r"it holds pickled objects such as torch\.nn\.modules\.\w+\.\w+, not only tensors",
+        ),
+        (
+            lambda save: save(NETWORK, **OLD),
+            r"it holds pickled objects such as torch\.nn\.\S+, not only tensors; unpickling them",
+        ),
+        (lambda save: save(NETWORK.state_dict())[:600], "it is damaged or was cut off"),
+        (lambda save: save(NETWORK.state_dict(), **OLD)[:-20], "it is damaged or was cut off"),
+        (lambda _: script(), "it is a TorchScript archive"),
+        (lambda _: zipped(), "it is a zip archive that torch.save did not write"),
+    ],
+    ids=["junk", "empty", "a module", "an old module", "cut", "an old one cut", "TorchScript", "another zip"],
+)
+def test_a_file_that_holds_no_weights_alone_is_told_for_what_it_is(tmp_path, make, reason, saved):
+    path = tmp_path / "w.pth"
+    path.write_bytes(make(saved))
+    with pytest.raises(RunError, match=f"alone: {reason}.*; expected a file by torch.save") as error:
+        load_weights(path)
+    assert "\x1b" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_of_a_module_damaged_anywhere_is_refused_in_one_line(tmp_path, saved):
+    whole, path = bytearray(saved(NETWORK)), tmp_path / "w.pth"
+    place = whole.index(b"\x80\x02")
+    for offset in range(place, place + 600, 3):
+        damaged = bytearray(whole)
+        damaged[offset] ^= 0x55
+        path.write_bytes(damaged)
+        with pytest.raises(RunError, match="cannot be read as weights alone"):
+            load_weights(path)
+
+
+def test_a_given_file_is_not_advised_to_be_made_again(tmp_path):
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    with pytest.raises(RunError, match=r"torn.safetensors cannot be read .*copy it again$"):
+        load_weights(tmp_path / "torn.safetensors")

@@ -76,3 +76,21 @@ def test_a_missing_file_and_one_of_no_known_network_are_refused(tmp_path):
     torch.save({"a": torch.zeros(3)}, tmp_path / "a.pth")
     with pytest.raises(RunError):
         given_network(tmp_path / "a.pth", height=8, width=8)
+
+
+@pytest.mark.parametrize("read", [given_weights, lambda path: given_network(path, height=32, width=32)])
+def test_a_public_checkpoint_that_lacks_a_tensor_is_told_by_its_name(read, public, tmp_path):
+    weights = dict(public[1].state_dict())
+    del weights["features.5.conv.0.0.weight"]
+    torch.save(weights, tmp_path / "v2.pth")
+    told = r"v2\.pth looks like torchvision's MobileNetV2 x1, but features\.5\.conv\.0\.0\.weight is missing"
+    with pytest.raises(ConfigError, match=told):
+        read(tmp_path / "v2.pth")
+
+
+def test_a_teacher_of_no_known_network_is_told_with_a_tensor_of_it(tmp_path):
+    torch.save({"foo.0": torch.zeros(3)}, tmp_path / "foo.pth")
+    with pytest.raises(
+        RunError, match=r"foo\.pth does not say which network it holds, and its 1 tensors, such as 'foo"
+    ):
+        given_network(tmp_path / "foo.pth", height=8, width=8)
