@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from latency_models.backends.memory import Memory
 from latency_models.timing import Backend
-from search_spaces.errors import DeviceError, near_matches
+from search_spaces.errors import ConfigError, near_matches
 from search_spaces.precision import Precision, QuantizationPlan
 from search_spaces.workload import KINDS
 
@@ -63,36 +63,36 @@ class Device:
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name or self.name.startswith("."):
-            raise DeviceError(f"the name of a device names a file, so it needs letters and no slash, got {self.name!r}")
+            raise ConfigError(f"the name of a device names a file, so it needs letters and no slash, got {self.name!r}")
         for kind in self.allow_ops:
             if kind not in KINDS:
-                raise DeviceError(
+                raise ConfigError(
                     f"device {self.name!r}: allow_ops holds {kind!r}, no operator kind; {near_matches(kind, KINDS)}"
                 )
         if not self.precisions:
-            raise DeviceError(f"device {self.name!r}: precisions is empty, expected float32, int8 or both")
+            raise ConfigError(f"device {self.name!r}: precisions is empty, expected float32, int8 or both")
         for precision in self.precisions:
             if precision not in ("float32", "int8"):
-                raise DeviceError(f"device {self.name!r}: precisions holds {precision!r}, not float32 or int8")
+                raise ConfigError(f"device {self.name!r}: precisions holds {precision!r}, not float32 or int8")
         self._check_memory()
 
     def _check_memory(self) -> None:
         for name in ("reserve_bytes", "flash_bytes", "code_bytes"):
             if getattr(self, name) < 0:
-                raise DeviceError(f"device {self.name!r}: {name} must not be negative, got {getattr(self, name)}")
+                raise ConfigError(f"device {self.name!r}: {name} must not be negative, got {getattr(self, name)}")
         if self.arena_bytes is not None and self.arena_bytes <= 0:
-            raise DeviceError(
+            raise ConfigError(
                 f"device {self.name!r}: reserve_bytes is {self.reserve_bytes}, the largest of its memory regions has "
                 f"{self.arena_bytes + self.reserve_bytes} bytes; nothing is left for activations"
             )
         if self.weight_limit_bytes is not None and self.weight_limit_bytes <= 0:
-            raise DeviceError(
+            raise ConfigError(
                 f"device {self.name!r}: code_bytes is {self.code_bytes} of {self.flash_bytes} flash_bytes; nothing is "
                 "left for weights"
             )
         if (self.reserve_bytes and not self.ram) or (self.code_bytes and not self.flash_bytes):
             lacking = "ram" if self.reserve_bytes and not self.ram else "flash_bytes"
-            raise DeviceError(
+            raise ConfigError(
                 f"device {self.name!r}: a part of its memory is taken, but {lacking} says not of how much"
             )
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -17,8 +17,8 @@ from typing import Any, Self
 from latency_models.failures import FAILURES
 from latency_models.prediction import Sample
 from latency_models.timing import Timing
-from search_spaces.architecture import Architecture
-from search_spaces.errors import DeviceError, NasError
+from search_spaces.architecture import BLOCKS, Architecture
+from search_spaces.errors import DeviceError, NasError, PluginError
 from search_spaces.lowering import lower
 from search_spaces.precision import Precision, QuantizationPlan, with_precision
 
@@ -166,12 +166,13 @@ class Profile:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a profile's file; raises DeviceError when it cannot be read, is damaged or of another schema."""
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DeviceError(f"{path} cannot be read: {error.strerror or error}") from error
-        return cls.from_json(content, source=str(path))
+        """Read a profile's file.
+
+        Raises:
+            DeviceError: It cannot be read, is damaged or of another schema.
+            PluginError: Its networks hold blocks of a plug-in that was not loaded.
+        """
+        return cls.from_json(_content(path), source=str(path))
 
     @classmethod
     def from_json(cls, text: str | bytes, *, source: str) -> Self:
@@ -183,13 +184,10 @@ class Profile:
 
         Raises:
             DeviceError: The file is damaged or of another schema.
+            PluginError: Its networks hold blocks of a plug-in that was not loaded.
         """
         try:
-            record = json.loads(text)
-            if record["schema"] != SCHEMA:
-                raise DeviceError(
-                    f"{source} has schema {record['schema']!r}, expected {SCHEMA}: measure the device again"
-                )
+            record = _record(text, source)
             return cls(
                 device=record["device"],
                 fingerprint=dict(record["fingerprint"]),
@@ -203,6 +201,11 @@ class Profile:
             )
         except DeviceError:
             raise
+        except PluginError as error:
+            named = f"block {' and '.join(map(repr, _not_loaded(record)))}" if _not_loaded(record) else str(error)
+            raise PluginError(
+                f"{source} needs a plug-in that is not loaded: {named}; give --plugin FILE with it"
+            ) from error
         except (NasError, AttributeError, ValueError, KeyError, TypeError) as error:
             raise DeviceError(f"{source} is no device profile ({error!r}); remove it to measure again") from error
 
@@ -221,6 +224,49 @@ class Profile:
             )
         if self.probes != probes:
             raise DeviceError(f"{source} holds other networks than this run probes; remove it to measure again")
+
+
+def read_description(path: Path) -> Mapping[str, Any]:  # Any: JSON values
+    """Return how a run file would describe a profile's device, whatever plug-ins its networks need.
+
+    Raises:
+        DeviceError: The file cannot be read, is damaged or of another schema.
+    """
+    content = _content(path)
+    try:
+        return dict(_record(content, str(path)).get("description", {}))
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
+        raise DeviceError(f"{path} is no device profile ({error!r}); remove it to measure again") from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DeviceError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _record(text: str | bytes, source: str) -> Any:  # Any: JSON values
+    record = json.loads(text)
+    if record["schema"] != SCHEMA:
+        raise DeviceError(f"{source} has schema {record['schema']!r}, expected {SCHEMA}: measure the device again")
+    return record
+
+
+def _not_loaded(record: Any) -> list[str]:  # Any: JSON values
+    """Return the types in a profile's networks that no block is registered under, sorted."""
+    networks = [*record["networks"], *record.get("refused", ())]
+    return sorted({name for name in _types(networks) if name not in BLOCKS.names()})
+
+
+def _types(value: Any) -> Iterator[str]:  # Any: JSON values
+    if isinstance(value, dict):
+        if isinstance(value.get("type"), str):
+            yield value["type"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _types(item)
 
 
 def _read_network(record: Mapping[str, Any]) -> Probed:  # Any: JSON values

@@ -32,7 +32,7 @@ from latency_models.backends.local import Local
 from latency_models.device import Device
 from latency_models.prediction import LATENCY_MODELS, LatencyModel
 from latency_models.probe import ProbeOptions
-from latency_models.profile import Profile, default_folder, profiles_of
+from latency_models.profile import default_folder, profiles_of, read_description
 from latency_models.timing import BACKENDS, Backend
 from nas.data import TASKS, DataOptions, TaskSource
 from nas.evaluate.training import Training
@@ -320,7 +320,7 @@ class _Reader:
             file = device_file(str(value["base"]), self.base)
         except ConfigError as error:
             for path in reversed(measured):
-                if described := Profile.load(path).description:
+                if described := read_description(path):
                     return {**described, **own}
             raise ConfigError(f"{place}.base: {error}") from None
         return {**_read_toml(file, "the device file"), **own}

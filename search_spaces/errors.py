@@ -1,7 +1,7 @@
 """The errors of all three packages.
 
 NasError                      exit code 1
-├── ConfigError               2   the run file, a flag or their values
+├── ConfigError               2   the run file, a flag or their values, a device described wrongly
 ├── PluginError               2   a plug-in that is unknown, clashes or does not load
 ├── SpaceError                2   an architecture or search space that cannot be what it says
 │   └── LoweringError             an operator outside the vocabulary, or a write we cannot follow
@@ -9,7 +9,7 @@ NasError                      exit code 1
 ├── GateFailed                4   a compression stage lost more than it may
 ├── ParityFailed              5   an exported file that does not compute what the network computes
 ├── DataError                 6   images, labels or splits
-├── DeviceError               7   a device that is unknown, unreachable or described wrongly
+├── DeviceError               7   a device that is unknown, unreachable or not as it was described
 │   └── MeasurementError          a timing that could not be taken or cannot be trusted
 └── RunError                  8   run directory, event log, disk or checkpoint
     └── TrainingDiverged          loss or weights are not finite (nas.train)
@@ -76,7 +76,7 @@ class DataError(NasError):
 
 
 class DeviceError(NasError):
-    """A device that is unknown, unreachable or described wrongly."""
+    """A device that is unknown, unreachable or not as it was described."""
 
     exit_code = 7
 
@@ -93,7 +93,7 @@ class RunError(NasError):
 
 def near_matches(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown `name`: its near matches, else all that is known."""
-    names = sorted(known)
+    names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(repr(match) for match in close)}?"

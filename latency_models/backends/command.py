@@ -16,11 +16,13 @@ from latency_models.backends.timing_script import failure_kind
 from latency_models.failures import OutOfMemory, RefusedFile, TimedOut, all_timed, failure
 from latency_models.measure import Rounds, take_visitors
 from latency_models.timing import BACKENDS, Timing
-from search_spaces.errors import DeviceError
+from search_spaces.errors import ConfigError, DeviceError
 
 Unit = Literal["ms", "us", "s", "ns"]
 _TO_MS: Mapping[str, float] = {"ms": 1.0, "us": 1e-3, "s": 1e3, "ns": 1e-6}
 FILE = "{file}"
+LAST_NUMBER = r"(?<![\w.])([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)[^\d\n]*\s*\Z"
+"""Pattern for the last number on the last line that is not blank: what a program prints that says little else."""
 
 
 @BACKENDS.register("command")
@@ -81,7 +83,9 @@ class Command:
 
     Attributes:
         command: The program and its arguments; "{file}" stands for the path of the model file.
-        pattern: Regular expression whose one group is a latency in what the program prints.
+        pattern: Regular expression whose one group is a latency in what the program prints. By default the last
+            number on the last line of stdout that is not blank (of stderr where stdout is), as in "0.25" or
+            "latency: 0.25 ms". Digits within a word are no number: where they come last the file counts as refused.
         unit: Of the latencies printed.
         origin: What the program's numbers are: "measured" on the device, "emulated", or "estimated".
         version: A command whose output tells one runtime or device from another, such as ["trtexec", "--version"];
@@ -92,7 +96,7 @@ class Command:
     """
 
     command: tuple[str, ...]
-    pattern: str
+    pattern: str = LAST_NUMBER
     unit: Unit = "ms"
     origin: Literal["measured", "emulated", "estimated"] = "measured"
     version: tuple[str, ...] = ()
@@ -123,7 +127,7 @@ class Command:
             "program_sha256": hashlib.sha256(Path(program).read_bytes()).hexdigest()[:16],
         }
         if self.version:
-            found["version"] = self._run(self.version, "").strip()
+            found["version"] = "".join(self._run(self.version, "")).strip()
         return found
 
     def measure(
@@ -159,10 +163,14 @@ class Command:
 
     def _visit(self, path: Path) -> list[float]:
         arguments = [word.replace(FILE, str(path)) for word in self.command]
-        return read_latencies(self._run(arguments, path.name), self.pattern, self.unit, file=path.name)
+        out, err = self._run(arguments, path.name)
+        text = out + err
+        if self.pattern == LAST_NUMBER and out.strip():  # a warning on stderr is not the last line
+            text = out
+        return read_latencies(text, self.pattern, self.unit, file=path.name)
 
-    def _run(self, arguments: Sequence[str], file: str) -> str:
-        """Run a program and return what it prints; its failures become ours, each of its kind."""
+    def _run(self, arguments: Sequence[str], file: str) -> tuple[str, str]:
+        """Run a program and return its stdout and stderr; its failures become ours, each of its kind."""
         try:
             process = subprocess.Popen(  # noqa: S603 - the user's own program
                 list(arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -181,21 +189,21 @@ class Command:
                 raise
         if process.returncode:
             raise_for_exit(process.returncode, out + err, file=file, program=arguments[0])
-        return out + err
+        return out, err
 
 
 def check_template(command: Sequence[str], pattern: str, unit: str) -> None:
-    """Raise DeviceError unless a command can take a file and a pattern can read a latency."""
+    """Raise ConfigError unless a command can take a file and a pattern can read a latency."""
     if not command or not any(FILE in word for word in command):
-        raise DeviceError(f"command must have {FILE!r} where the model file goes, got {list(command)}")
+        raise ConfigError(f"command must have {FILE!r} where the model file goes, got {list(command)}")
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
-        raise DeviceError(f"pattern {pattern!r} is no regular expression: {error}") from error
+        raise ConfigError(f"pattern {pattern!r} is no regular expression: {error}") from error
     if groups != 1:
-        raise DeviceError(f"pattern {pattern!r} must have one group, the latency; it has {groups}")
+        raise ConfigError(f"pattern {pattern!r} must have one group, the latency; it has {groups}")
     if unit not in get_args(Unit):
-        raise DeviceError(f"unit must be one of {', '.join(get_args(Unit))}, got {unit!r}")
+        raise ConfigError(f"unit must be one of {', '.join(get_args(Unit))}, got {unit!r}")
 
 
 def read_latencies(text: str, pattern: str, unit: str, *, file: str) -> list[float]:

@@ -17,7 +17,7 @@ from latency_models.backends import timing_script as protocol
 from latency_models.failures import FAILURES, FileFailure, RefusedFile, all_timed
 from latency_models.measure import Rounds, take_visits
 from latency_models.timing import BACKENDS, Clock, Sustained, Timing
-from search_spaces.errors import DeviceError
+from search_spaces.errors import ConfigError
 
 _ELEMENT_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
 INSTRUCTION_SETS = (
@@ -61,13 +61,13 @@ class Local:
 
     def __post_init__(self) -> None:
         if self.threads < 1:
-            raise DeviceError(f"threads must be at least 1, got {self.threads}")
+            raise ConfigError(f"threads must be at least 1, got {self.threads}")
         allowed = os.sched_getaffinity(0)
         if not set(self.cores) <= allowed:
-            raise DeviceError(f"cores must be among {sorted(allowed)}, got {list(self.cores)}")
+            raise ConfigError(f"cores must be among {sorted(allowed)}, got {list(self.cores)}")
         for name in ("visits", "visit_ms"):
             if not getattr(self, name) > 0:
-                raise DeviceError(f"{name} must be above 0, got {getattr(self, name)}")
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
 
     @property
     def clock(self) -> Clock:

@@ -25,7 +25,7 @@ from latency_models.backends.ssh_group import Group
 from latency_models.failures import ConnectionLost, all_timed
 from latency_models.measure import Rounds, Taken, take_rounds, take_visitors
 from latency_models.timing import BACKENDS, Clock, Sustained, Timing
-from search_spaces.errors import DeviceError, MeasurementError, near_matches
+from search_spaces.errors import ConfigError, DeviceError, MeasurementError, near_matches
 
 RUNTIMES = ("binary", "onnxruntime")
 T = TypeVar("T")
@@ -103,25 +103,25 @@ class Ssh:
 
     def __post_init__(self) -> None:
         if not self.host or self.host.startswith("-") or any(letter.isspace() for letter in self.host):
-            raise DeviceError(f"host must be user@address or an alias of the ssh configuration, got {self.host!r}")
+            raise ConfigError(f"host must be user@address or an alias of the ssh configuration, got {self.host!r}")
         if self.runtime not in RUNTIMES:
-            raise DeviceError(
+            raise ConfigError(
                 f"the ssh back end knows no runtime {self.runtime!r}: {near_matches(self.runtime, RUNTIMES)}"
             )
         if self.runtime == "binary":
             check_template(self.command, self.pattern, self.unit)
             if self.threads != 1 or self.cores:
                 named = f"threads = {self.threads}" if self.threads != 1 else f"cores = {list(self.cores)}"
-                raise DeviceError(
+                raise ConfigError(
                     f'{named} has no effect with runtime = "binary": give threads and cores to the program in '
                     '`command`, such as ["taskset", "-c", "3", "bench", "--threads=1", "{file}"], and leave them out'
                 )
         elif self.command:
-            raise DeviceError('`command` needs runtime = "binary"')
+            raise ConfigError('`command` needs runtime = "binary"')
         if self.host_keys not in ("known", "accept-new"):
-            raise DeviceError(f'host_keys must be "known" or "accept-new", got {self.host_keys!r}')
+            raise ConfigError(f'host_keys must be "known" or "accept-new", got {self.host_keys!r}')
         if min(self.threads, self.group, self.visits) < 1:
-            raise DeviceError(f"threads, group and visits must be at least 1, got {self}")
+            raise ConfigError(f"threads, group and visits must be at least 1, got {self}")
 
     @property
     def runs_files(self) -> bool:

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from search_spaces.errors import DeviceError, MeasurementError
 from search_spaces.measurement import Origin
 
 COLUMNS = ("file", "latency_ms")
+_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)?")
+_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 @BACKENDS.register("table")
@@ -76,10 +79,18 @@ def read_table(path: Path) -> dict[str, list[tuple[float, Origin]]]:
             reader = csv.DictReader(file)
             lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
             if lacking:
-                raise DeviceError(f"the table {path} needs the columns {', '.join(COLUMNS)}; {lacking[0]!r} is missing")
+                raise DeviceError(
+                    f"the table {path} needs the columns {', '.join(COLUMNS)}; {lacking[0]!r} is missing"
+                    + _delimiter_hint(reader.fieldnames or ())
+                )
             rows: dict[str, list[tuple[float, Origin]]] = {}
             for row in reader:
                 text = (row["latency_ms"] or "").strip()
+                if None in row:
+                    raise DeviceError(
+                        f"the table {path} line {reader.line_num} has more cells than there are columns; a decimal "
+                        "comma splits a number in two, write 0.165 for 0,165"
+                    )
                 if text:
                     origin = _origin(path, reader.line_num, row.get("origin"))
                     known = rows.setdefault(row["file"], [])
@@ -98,10 +109,28 @@ def _latency(path: Path, line: int, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = float("nan")
+        raise DeviceError(
+            f"the table {path} line {line}: latency_ms {text!r} is not a number{_number_hint(text)}"
+        ) from None
     if not 0.0 < value < float("inf"):
         raise DeviceError(f"the table {path} line {line}: latency_ms must be above 0 milliseconds, got {text!r}")
     return value
+
+
+def _number_hint(text: str) -> str:
+    """Return what is to be done about a latency that is no number; empty where nobody can tell."""
+    number, unit = _NUMBER.match(text), _NUMBER.sub("", text, count=1).strip()
+    if number is None:
+        return ""
+    hint = f"; write a decimal point, {number[0].replace(',', '.')}" if "," in number[0] else ""
+    return hint + (f"; the column is in milliseconds, leave out {unit!r} and convert to them" if unit else "")
+
+
+def _delimiter_hint(columns: Sequence[str]) -> str:
+    for delimiter, name in _DELIMITERS.items():
+        if set(COLUMNS) <= {cell.strip() for column in columns for cell in column.split(delimiter)}:
+            return f": its cells are separated by {name} ({delimiter!r}), save it with commas"
+    return ""
 
 
 def _origin(path: Path, line: int, text: str | None) -> Origin:
@@ -110,6 +139,7 @@ def _origin(path: Path, line: int, text: str | None) -> Origin:
         if name == origin:
             known: Origin = origin
             return known
+    hint = "; a decimal comma splits a number in two, write 0.165 for 0,165" if name.isdigit() else ""
     raise DeviceError(
-        f"the table {path} line {line}: origin must be one of {', '.join(get_args(Origin))}, got {name!r}"
+        f"the table {path} line {line}: origin must be one of {', '.join(get_args(Origin))}, got {name!r}{hint}"
     )

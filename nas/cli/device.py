@@ -1,11 +1,17 @@
 """Commands about devices: add, list, show, probe, fit."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas.cli.runs import ConfigFile, Plugins, RunDir, run_folder
+
+if TYPE_CHECKING:
+    from latency_models.profile import Profile
+
+LEAST = 10
+"""`latency_models.probe.LEAST`, without its imports: help must be quick."""
 
 app = typer.Typer(help="Measure devices, and see what is known about them.", no_args_is_help=True)
 
@@ -17,7 +23,7 @@ def add(
         Path | None, typer.Option("--config", help="A run file: its device, space and files are what is probed.")
     ] = None,
     ssh: Annotated[str, typer.Option("--ssh", help="user@address of a board.")] = "",
-    port: Annotated[int, typer.Option("--port", help="Of its sshd.")] = 0,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of its sshd.")] = 0,
     identity: Annotated[str, typer.Option("--identity", help="Private key.")] = "",
     known_hosts: Annotated[str, typer.Option("--known-hosts", help="File of known host keys.")] = "",
     accept_new_key: Annotated[
@@ -30,24 +36,37 @@ def add(
         Path | None, typer.Option("--wheels", help="Folder of wheels to push, for a board that is offline.")
     ] = None,
     table: Annotated[
-        Path | None, typer.Option("--table", help="A filled-in table.csv in the folder that `nas device probe` wrote.")
+        Path | None,
+        typer.Option("--table", help="The folder that `nas device probe` wrote, or the filled-in table.csv in it."),
     ] = None,
     command: Annotated[
         str, typer.Option("--command", help="A program that prints milliseconds; {file} is the model file.")
     ] = "",
-    pattern: Annotated[str, typer.Option("--pattern", help="Regular expression whose group is the latency.")] = "",
+    pattern: Annotated[
+        str,
+        typer.Option(
+            "--pattern",
+            help="Regular expression whose group is the latency, such as 'took ([0-9.]+) ms'; the last number on "
+            "the last line that is not blank if not given.",
+        ),
+    ] = "",
     unit: Annotated[str, typer.Option("--unit", help="Of what the program prints: ms, us, ns or s.")] = "ms",
-    threads: Annotated[int | None, typer.Option("--threads", help="Threads of one inference; 1 if not given.")] = None,
-    networks: Annotated[int | None, typer.Option("--networks", help="Networks to time; 100 if not given.")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads of one inference; 1 if not given.")
+    ] = None,
+    networks: Annotated[
+        int | None,
+        typer.Option("--networks", min=LEAST, help=f"Networks to time, {LEAST} at least; 100 if not given."),
+    ] = None,
     blocks: Annotated[
-        int | None, typer.Option("--blocks", help="Single blocks to time, for --model lookup; 0 if not given.")
+        int | None, typer.Option("--blocks", min=0, help="Single blocks to time, for --model lookup; 0 if not given.")
     ] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", help="Latency model, see `nas list latency-models`; additive if not given."),
     ] = None,
     more: Annotated[
-        int, typer.Option("--more", help="Time so many of the suggested networks too; not with --table.")
+        int, typer.Option("--more", min=0, help="Time so many of the suggested networks too; not with --table.")
     ] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     plugin: Plugins = None,
@@ -68,14 +87,17 @@ def add(
 
 
 @app.command("list")
-def list_devices() -> None:
+def list_devices(plugin: Plugins = None) -> None:
     """List shipped devices and measured profiles."""
     from rich.console import Console
     from rich.table import Table
 
     from latency_models.profile import Profile, default_folder
-    from search_spaces.errors import DeviceError
+    from search_spaces.errors import DeviceError, PluginError
+    from search_spaces.registry import load_plugin_file
 
+    for path in plugin or ():
+        load_plugin_file(path)
     shipped = sorted((Path(__file__).parents[2] / "latency_models" / "devices").glob("*.toml"))
     table = Table("name", "kind", "networks", "what it is", "file")
     for file in shipped:
@@ -83,8 +105,9 @@ def list_devices() -> None:
     for file in sorted(default_folder().glob("*.json")):
         try:
             profile = Profile.load(file)
-        except DeviceError as error:
-            table.add_row(_device_name(file), "damaged", "-", str(error), file.name)
+        except (DeviceError, PluginError) as error:
+            kind = "needs a plug-in" if isinstance(error, PluginError) else "damaged"
+            table.add_row(_device_name(file), kind, "-", str(error), file.name)
             continue
         facts = ", ".join(
             f"{value}" for key, value in profile.fingerprint.items() if key in ("cpu", "runtime", "threads")
@@ -94,30 +117,50 @@ def list_devices() -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="Name of a measured device, or the file of its profile.")]) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a measured device, or the file of its profile.")],
+    plugin: Plugins = None,
+) -> None:
     """Show what was measured on a device and how well the default model predicts it."""
     from latency_models.profile import Profile, default_folder
-    from search_spaces.errors import DeviceError, near_matches
+    from search_spaces.errors import DeviceError, NasError, PluginError, near_matches
+    from search_spaces.registry import load_plugin_file
 
+    for path in plugin or ():
+        load_plugin_file(path)
     files = [path for path in sorted(default_folder().glob("*.json")) if name in (path.name, _device_name(path))]
+    if not files and Path(name).is_file():
+        files = [Path(name)]
     if not files:
         known = {_device_name(path) for path in default_folder().glob("*.json")}
         raise DeviceError(f"no measured device is called {name!r}: {near_matches(name, known)}")
+    profiles: dict[Path, Profile] = {}
+    failed: dict[Path, NasError] = {}
     for file in files:
-        profile = Profile.load(file)
-        print(f"{file.name}: {len(profile.networks)} timed files, {profile.seconds:.1f} s of measuring")
-        if profile.refused:
-            print(f"  {profile.refusals()}")
-        for key, value in (
-            *profile.fingerprint.items(),
-            *(("protocol " + key, v) for key, v in profile.protocol.items()),
-        ):
-            print(f"  {key}: {value}")
-        for precision, known in profile.accuracy.items():
-            print(
-                f"  {precision}: {known['model']}, {known['within_10']['value']:.0%} within 10 %, MAPE "
-                f"{known['mape']['value']:.1%}, {known['networks']} networks left out of the fit"
-            )
+        try:
+            profiles[file] = Profile.load(file)
+        except (DeviceError, PluginError) as error:
+            failed[file] = error
+    if not profiles:
+        raise next(iter(failed.values()))
+    for file, profile in profiles.items():
+        _print_profile(file, profile)
+    for refusal in failed.values():
+        print(f"not shown: {refusal}")
+
+
+def _print_profile(file: Path, profile: "Profile") -> None:
+    print(f"{file.name}: {len(profile.networks)} timed files, {profile.seconds:.1f} s of measuring")
+    if profile.refused:
+        print(f"  {profile.refusals()}")
+    facts = (*profile.fingerprint.items(), *(("protocol " + key, value) for key, value in profile.protocol.items()))
+    for key, value in facts:
+        print(f"  {key}: {value}")
+    for precision, known in profile.accuracy.items():
+        print(
+            f"  {precision}: {known['model']}, {known['within_10']['value']:.0%} within 10 %, MAPE "
+            f"{known['mape']['value']:.1%}, {known['networks']} networks left out of the fit"
+        )
 
 
 @app.command()
@@ -127,7 +170,12 @@ def probe(
         Path | None, typer.Argument(help="The run file (TOML); without one the default space is probed.")
     ] = None,
     networks: Annotated[
-        int | None, typer.Option("--networks", help="Networks to time, where there is no run file; 100 if not given.")
+        int | None,
+        typer.Option(
+            "--networks",
+            min=LEAST,
+            help=f"Networks to time, where there is no run file, {LEAST} at least; 100 if not given.",
+        ),
     ] = None,
     opset: Annotated[
         int | None,

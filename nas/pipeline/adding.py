@@ -4,10 +4,10 @@ import json
 import shlex
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from latency_models.backends.command import Command
+from latency_models.backends.command import LAST_NUMBER, Command
 from latency_models.backends.local import Local
 from latency_models.backends.ssh import Ssh
 from latency_models.backends.table import Table
@@ -19,7 +19,7 @@ from latency_models.probe import ProbeOptions
 from latency_models.timing import Backend
 from nas.config import load_config
 from nas.pipeline.devices import AddedDevice, add_device
-from nas.pipeline.probe_set import write_probes
+from nas.pipeline.probe_set import TABLE, write_probes
 from nas.pipeline.setup import fit_space, load_run_task
 from nas.protocols import Progress, quiet
 from search_spaces.errors import ConfigError
@@ -42,9 +42,9 @@ class Named:
         accept_new_key: Whether a host key that is not known is noted.
         python: Interpreter on the board.
         wheels: Folder of wheels for the board.
-        table: A filled-in table.
+        table: A filled-in table, or the folder of the probe set that holds it.
         command: A program that prints latencies, as a line of words.
-        pattern: Regular expression for what it prints.
+        pattern: Regular expression for what it prints; the last number where nothing is said.
         unit: Of what it prints.
         threads: Of one inference; 1 where nothing is said.
         networks: Networks to time; 100 where nothing is said.
@@ -98,12 +98,17 @@ class Named:
 
     def _table(self) -> Table:
         assert self.table is not None
-        return Table(path=str(self.table.resolve()))
+        file = self.table / TABLE if self.table.is_dir() else self.table
+        return Table(path=str(file.resolve()))
 
     def _command(self) -> Command:
+        try:
+            words = shlex.split(self.command)
+        except ValueError as error:
+            raise ConfigError(f"--command {self.command!r} is no line of words: {error}") from error
         return Command(
-            command=tuple(shlex.split(self.command)),
-            pattern=self.pattern,
+            command=tuple(words),
+            pattern=self.pattern or LAST_NUMBER,
             unit=self.unit,  # type: ignore[arg-type]  # Command checks it
         )
 
@@ -121,10 +126,11 @@ class Told:
         lines += [f"  {key}: {value}" for key, value in profile.fingerprint.items()]
         lines.append(f"  int8 scheme: {added.scheme.reason}")
         lines.append(f"  ONNX: opset {added.fitted.device.opset}, IR version {added.fitted.device.ir_version} at most")
-        source = "timed now" if added.fitted.measured_now else "read from what was measured before"
-        lines.append(f"{len(profile.networks)} files {source}, {profile.seconds:.1f} s; {added.seconds:.1f} s in all")
+        lines.append(f"{self._source()}, {profile.seconds:.1f} s; {added.seconds:.1f} s in all")
+        lines += [added.table.sentence()] if added.table else []
         lines += [profile.refusals()] if profile.refused else []
         lines += [known.sentence() for known in added.accuracy]
+        lines += [f"warning: {told}" for told in added.warnings]
         option = " (--more N)" if added.fitted.device.backend.live else ""
         lines.append(f"networks to time next, if more are wanted{option}:")
         lines += [
@@ -132,6 +138,14 @@ class Told:
         ]
         lines.append(f"kept in {added.path}; in a run file: [device] base = {json.dumps(profile.device)}")
         return "\n".join(lines)
+
+    def _source(self) -> str:
+        count, before = len(self.added.fitted.profile.networks), self.added.known_before
+        if self.added.table:
+            return f"{count} files read from the table"
+        parts = [f"{before} files read from what was measured before"] if before else []
+        parts += [f"{count - before} files timed now"] if count > before else []
+        return ", ".join(parts)
 
     def to_json(self) -> str:
         """Return it for programs."""
@@ -142,6 +156,9 @@ class Told:
                 "fingerprint": dict(profile.fingerprint),
                 "scheme": added.scheme.reason,
                 "timed": len(profile.networks),
+                "timed_before": added.known_before,
+                "table": None if added.table is None else asdict(added.table),
+                "warnings": list(added.warnings),
                 "refused": [
                     {
                         "key": known.architecture.key,

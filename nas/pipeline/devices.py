@@ -9,24 +9,47 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from latency_models.backends.command import Command
 from latency_models.backends.table import Table
 from latency_models.device import Device
 from latency_models.graph import GraphInput
 from latency_models.int8_scheme import Scheme, choose_scheme, suited
 from latency_models.prediction import LatencyModel, Predictor
-from latency_models.probe import ProbeOptions, choose_probes
+from latency_models.probe import ProbeOptions, choose_probes, probe_digest
 from latency_models.profile import Profile, profile_path
 from latency_models.sessions import choose_anchors, try_networks
 from nas.config import describe
 from nas.pipeline.next_networks import Suggestion, suggest
-from nas.pipeline.probe_set import carried_space, import_table
+from nas.pipeline.probe_set import TableMatch, carried_space, import_table, match_table
 from nas.pipeline.probing import FittedDevice, fit, left_out_score, stored_profile
 from nas.protocols import Progress, quiet
 from nas.run import write_atomic
-from search_spaces.errors import ConfigError
+from search_spaces.errors import ConfigError, MeasurementError
 from search_spaces.measurement import Measurement
 from search_spaces.precision import Precision
 from search_spaces.space import SearchSpace
+
+DOUBTFUL = 0.5
+"""Share of networks within 10 % below which a model is warned of."""
+_WORST = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Miss:
+    """A file that a model predicts badly.
+
+    Attributes:
+        file: Its name.
+        measured_ms: What was timed.
+        predicted_ms: By a fit without it.
+    """
+
+    file: str
+    measured_ms: float
+    predicted_ms: float
+
+    def __str__(self) -> str:
+        return f"{self.file} measured {self.measured_ms:.3g} ms, predicted {self.predicted_ms:.3g} ms"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +64,7 @@ class Accuracy:
         within_10: Share within 10 %.
         mape: Mean absolute relative error, as a share.
         quantiles: Of the relative errors (true - predicted) / predicted, by level.
+        worst: The files that are predicted worst, the worst first.
     """
 
     precision: Precision
@@ -50,6 +74,7 @@ class Accuracy:
     within_10: Measurement
     mape: Measurement
     quantiles: Mapping[str, float]
+    worst: tuple[Miss, ...] = ()
 
     def sentence(self) -> str:
         """Return the figures in words."""
@@ -64,6 +89,11 @@ class Accuracy:
             f"{self.precision}: {share(self.within_5)} within 5 %, {share(self.within_10)} within 10 %, MAPE {error} "
             f"on {self.networks} networks left out of the fit"
         )
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether fewer than half of the networks are predicted within 10 %."""
+        return self.within_10.value < DOUBTFUL
 
     def to_dict(self) -> dict[str, Any]:  # Any: JSON values
         """Return the JSON form."""
@@ -88,6 +118,8 @@ class AddedDevice:
         suggestions: Networks to time next, most informative first.
         path: File of the profile.
         seconds: Wall time of everything.
+        known_before: Timed files that the store held before.
+        table: How the table fits its probe set, for a device that is one.
     """
 
     fitted: FittedDevice
@@ -96,6 +128,28 @@ class AddedDevice:
     suggestions: tuple[Suggestion, ...]
     path: Path
     seconds: float
+    known_before: int = 0
+    table: TableMatch | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes the device's model doubtful, one sentence each."""
+        told = [self.table.warning()] if self.table else []
+        told += [
+            f"{known.precision}: only {known.within_10.value:.0%} of the networks are predicted within 10 %; worst are "
+            f"{'; '.join(map(str, known.worst))}; {self._suspicion()}"
+            for known in self.accuracy
+            if known.is_doubtful
+        ]
+        return tuple(filter(None, told))
+
+    def _suspicion(self) -> str:
+        backend = self.fitted.device.backend
+        if isinstance(backend, Table):
+            return "is every latency in milliseconds, and of the file it stands beside?"
+        if isinstance(backend, Command):
+            return "does the pattern read the latency, in the unit given, and is the file timed that was given?"
+        return "was the device busy or throttled? Or its latency follows what the model does not know; see --model"
 
 
 def add_device(
@@ -127,30 +181,42 @@ def add_device(
         progress: Told what is done and how far.
 
     Raises:
+        ValueError: `more` is negative.
         ConfigError: `more` is wanted of a device that is only a table.
         DeviceError: The device cannot be reached, or the table has no probe set beside it.
         MeasurementError: The device goes away, never settles, or too few networks were timed.
     """
     start = time.monotonic()
+    if more < 0:
+        raise ValueError(f"more must not be negative, got {more}")
     if more and not device.backend.live:
         raise ConfigError(
             f"--more {more}: nothing here can time files on {device.name!r}, a table of what was timed; leave --more "
             "out, and the networks to time next are printed for whoever has the board"
         )
+    fingerprint = device.backend.fingerprint()
     if isinstance(device.backend, Table):
         space = carried_space(device.backend) or space
-    fingerprint = device.backend.fingerprint()
     few = choose_probes(space, ProbeOptions(networks=10, seed=options.seed), allowed=frozenset(device.allow_ops))
     scheme = choose_scheme(device, fingerprint, few, graph_input, folder=scratch)
     device = suited(device, fingerprint, scheme)
+    matched, before = None, 0
     if isinstance(device.backend, Table):
+        matched = match_table(device.backend)
         device, profile = import_table(device, device.backend)
         now = False
     else:
+        kept = profile_path(store, device.name, fingerprint, probe_digest(space, graph_input, device))
+        before = len(Profile.load(kept).networks) if kept.exists() else 0
         profile, now = stored_profile(
             device, fingerprint, space, graph_input, options, store=store, scratch=scratch, progress=progress
         )
-    predictors = fit(model, device, profile)
+    try:
+        predictors = fit(model, device, profile)
+    except MeasurementError as error:
+        if matched is None:
+            raise
+        raise MeasurementError(f"{error}; {matched.sentence()}") from error
     fitted = FittedDevice(device=device, profile=profile, predictors=predictors, measured_now=now)
     suggestions = suggest(fitted, space, count=max(more, 10), seed=options.seed)
     if more:
@@ -178,6 +244,8 @@ def add_device(
         suggestions=tuple(suggestions),
         path=path,
         seconds=time.monotonic() - start,
+        known_before=before,
+        table=matched,
     )
 
 
@@ -209,6 +277,7 @@ def accuracy_of(
         low, high = scipy.stats.beta.ppf([0.05, 0.95], hits + 0.5, count - hits + 0.5)
         return figure(value, float(low), float(high))
 
+    whole = [known for known in profile.networks if known.precision == precision and known.purpose != "block"]
     low, high = np.percentile(deviations[draws].mean(axis=1), [5, 95])
     return Accuracy(
         precision=precision,
@@ -218,4 +287,10 @@ def accuracy_of(
         within_10=share(found.within_10),
         mape=figure(found.mape, float(low), float(high)),
         quantiles={str(level): float(np.quantile(errors, level)) for level in (0.05, 0.25, 0.5, 0.75, 0.95)},
+        worst=tuple(
+            Miss(
+                file=whole[place].timing.name, measured_ms=float(measured[place]), predicted_ms=float(predicted[place])
+            )
+            for place in np.argsort(-np.abs(np.log(np.maximum(predicted, 1e-9) / measured)), kind="stable")[:_WORST]
+        ),
     )

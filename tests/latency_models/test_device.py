@@ -2,7 +2,7 @@ import pytest
 
 from latency_models.backends.table import Table
 from latency_models.device import Device, MemoryRegion
-from search_spaces.errors import DeviceError
+from search_spaces.errors import ConfigError
 
 TABLE = Table(path="board.csv")
 RAM = (MemoryRegion(name="dtcm", num_bytes=131_072), MemoryRegion(name="axi", num_bytes=524_288))
@@ -57,7 +57,7 @@ def test_a_device_is_a_hashable_value():
     ids=lambda value: ", ".join(map(str, value)) if isinstance(value, dict) else None,
 )
 def test_a_description_that_cannot_be_is_refused(options, message):
-    with pytest.raises(DeviceError, match=message):
+    with pytest.raises(ConfigError, match=message):
         device(**options)
 
 

@@ -5,11 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latency_models.profile import SCHEMA, Probed, Profile, Refused, default_folder, digest, profile_path
+from latency_models.profile import (
+    SCHEMA,
+    Probed,
+    Profile,
+    Refused,
+    default_folder,
+    digest,
+    profile_path,
+    read_description,
+)
 from latency_models.timing import Timing
 from search_spaces.architecture import Architecture
 from search_spaces.blocks import Classifier, Conv
-from search_spaces.errors import DeviceError
+from search_spaces.errors import DeviceError, PluginError
 from search_spaces.lowering import lower
 from search_spaces.precision import QuantizationPlan, with_precision
 
@@ -198,6 +207,26 @@ def test_bytes_that_are_no_text_and_a_folder_are_one_sentence(tmp_path):
         Profile.load(path)
     with pytest.raises(DeviceError, match="cannot be read: Is a directory"):
         Profile.load(tmp_path)
+
+
+def test_blocks_of_a_plug_in_that_is_not_loaded_are_no_damage(tmp_path, profile):
+    path = tmp_path / "board.json"
+    text = replace(profile, description={"name": "board"}).to_json()
+    path.write_text(text.replace('"type":"conv"', '"type":"gated"').replace('"type":"classifier"', '"type":"tail"'))
+    sentence = r"board\.json needs a plug-in that is not loaded: block 'gated' and 'tail'; give --plugin FILE"
+    with pytest.raises(PluginError, match=sentence) as error:
+        Profile.load(path)
+    assert "remove" not in str(error.value)
+    assert read_description(path) == {"name": "board"}
+
+
+def test_a_profile_without_its_plug_in_is_told_even_where_the_rest_of_it_is_damaged(tmp_path, profile):
+    record = json.loads(profile.to_json().replace('"type":"conv"', '"type":"gated"'))
+    record["networks"][1]["architecture"] = None
+    path = tmp_path / "board.json"
+    path.write_text(json.dumps(record))
+    with pytest.raises(PluginError, match="block 'gated'; give --plugin FILE"):
+        Profile.load(path)
 
 
 def test_another_schema_asks_to_measure_again(tmp_path, profile):

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from search_spaces.errors import PluginError
+from search_spaces.errors import PluginError, near_matches
 from search_spaces.registry import Registry, load_plugin_file
 
 
@@ -21,6 +21,11 @@ def fruits() -> Registry:
 def test_unknown_name_lists_near_matches(fruits):
     with pytest.raises(PluginError, match="unknown fruit 'aple': did you mean 'apple'"):
         fruits.get("aple")
+
+
+def test_a_name_that_is_known_twice_is_proposed_once():
+    assert near_matches("her", ["here", "here", "here2"]) == "did you mean 'here' or 'here2'?"
+    assert near_matches("x", ["here", "here"]) == "known: here"
 
 
 def test_taken_name_is_an_error_naming_both(fruits):

@@ -11,7 +11,7 @@ import pytest
 
 from latency_models.backends.command import Command
 from latency_models.failures import OutOfMemory, RefusedFile, TimedOut, UnsupportedOperator
-from search_spaces.errors import DeviceError, MeasurementError
+from search_spaces.errors import ConfigError, DeviceError, MeasurementError
 
 PROGRAM = """
 import os, sys, time
@@ -125,6 +125,33 @@ def test_what_changes_the_number_changes_the_fingerprint(program, change):
 
 
 @pytest.mark.parametrize(
+    ("printed", "latency_ms"),
+    [
+        ("0.25\\n", 0.25),
+        ("12\\n0.25\\n\\n  \\n", 0.25),
+        ("loading model 3\\nmean of 50 runs: 1.5e-1 ms\\n", 0.15),
+        ("latency=.5ms", 0.5),
+        ("5 6 7", 7.0),
+    ],
+    ids=["bare", "last line", "with words", "no leading zero", "last of several"],
+)
+def test_without_a_pattern_the_last_number_of_the_last_line_is_read(tmp_path, printed, latency_ms):
+    path = model(tmp_path, "a.onnx", f"import sys; sys.stderr.write('WARNING 99\\n'); sys.stdout.write('{printed}')")
+    known = Command(command=(sys.executable, "{file}"), visits=1, drift=0.0)
+    assert known.measure([path], path)[0].latency_ms == pytest.approx(latency_ms)
+
+
+@pytest.mark.parametrize(
+    "printed", ["0.25\\ndone", "0.25 ms at p50", "v2"], ids=["no number", "in a word", "only words"]
+)
+def test_without_a_pattern_a_last_line_that_ends_in_words_with_digits_is_refused(tmp_path, printed):
+    path = model(tmp_path, "a.onnx", f"print('{printed}')")
+    known = Command(command=(sys.executable, "{file}"), visits=1, drift=0.0)
+    with pytest.raises(RefusedFile, match="printed no latency above 0 that matches"):
+        known.measure([path], path)
+
+
+@pytest.mark.parametrize(
     ("command", "pattern", "unit", "message"),
     [
         (("run",), "(x)", "ms", "command must have '{file}'"),
@@ -136,7 +163,7 @@ def test_what_changes_the_number_changes_the_fingerprint(program, change):
     ids=["no file", "empty", "bad pattern", "no group", "unit"],
 )
 def test_templates_that_cannot_work_are_refused(command, pattern, unit, message):
-    with pytest.raises(DeviceError, match=message):
+    with pytest.raises(ConfigError, match=message):
         Command(command=command, pattern=pattern, unit=unit)
 
 

@@ -6,7 +6,7 @@ import pytest
 from latency_models.backends.local import Local
 from latency_models.measure import Rounds, take_rounds, take_visits
 from latency_models.timing import RunsFiles, Sustained, Timing, WallClock
-from search_spaces.errors import DeviceError, MeasurementError
+from search_spaces.errors import ConfigError, MeasurementError
 
 
 def test_one_thread_is_timed_by_its_cpu_clock_and_several_by_the_wall():
@@ -109,7 +109,7 @@ def test_this_machine_has_a_wall_clock_and_needs_no_comparison_with_itself():
 
 
 def test_cores_that_are_not_ours_are_refused():
-    with pytest.raises(DeviceError, match="cores must be among"):
+    with pytest.raises(ConfigError, match="cores must be among"):
         Local(cores=(4096,))
 
 

@@ -5,7 +5,7 @@ import pytest
 from latency_models.backends.memory import Memory
 from latency_models.device import Device
 from latency_models.timing import BACKENDS
-from search_spaces.errors import DeviceError, MeasurementError
+from search_spaces.errors import ConfigError, MeasurementError
 
 
 def test_a_device_with_this_back_end_has_no_timing():
@@ -31,5 +31,5 @@ def test_asking_it_for_a_time_is_an_error():
     ids=["reserve", "code", "full", "negative"],
 )
 def test_memory_that_does_not_add_up_is_refused(options, message):
-    with pytest.raises(DeviceError, match=message):
+    with pytest.raises(ConfigError, match=message):
         Device(name="board", backend=Memory(), **options)

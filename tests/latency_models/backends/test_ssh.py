@@ -15,7 +15,7 @@ import pytest
 
 from latency_models.backends.ssh import Ssh
 from latency_models.failures import ConnectionLost, OutOfMemory, RefusedFile, TimedOut, UnsupportedOperator
-from search_spaces.errors import DeviceError, MeasurementError
+from search_spaces.errors import ConfigError, DeviceError, MeasurementError
 from tests.latency_models.backends.conftest import chain, immense, unsupported
 
 
@@ -396,7 +396,7 @@ BINARY = {"runtime": "binary", "command": ("bench", "{file}"), "pattern": "([0-9
     ],
 )
 def test_options_that_cannot_work_are_refused(options, message):
-    with pytest.raises(DeviceError, match=message):
+    with pytest.raises(ConfigError, match=message):
         Ssh(**{"host": "pi", **options})
 
 

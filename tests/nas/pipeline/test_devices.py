@@ -231,9 +231,7 @@ def test_a_run_that_asks_for_more_networks_times_only_the_rest(tmp_path):
     few = [known.architecture for known in probed(tmp_path, OPTIONS).profile.networks]
     many = probed(tmp_path, ProbeOptions(networks=30, seed=7, blocks=4))
     assert many.measured_now
-    assert [known.architecture for known in many.profile.networks[:40]] == [
-        known.architecture for known in few.networks
-    ]
+    assert [known.architecture for known in many.profile.networks[:40]] == few
     purposes = [known.purpose for known in many.profile.networks[40:]]
     assert purposes == ["probe"] * 20 + ["block"] * 8
     assert len({known.architecture.key for known in many.profile.networks}) == 34
