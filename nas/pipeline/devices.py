@@ -21,7 +21,7 @@ from latency_models.sessions import choose_anchors, try_networks
 from nas.config import describe
 from nas.pipeline.next_networks import Suggestion, suggest
 from nas.pipeline.probe_set import TableMatch, carried_space, import_table, match_table
-from nas.pipeline.probing import FittedDevice, fit, left_out_score, stored_profile
+from nas.pipeline.probing import FittedDevice, fit, fitted_device, left_out_score
 from nas.protocols import Progress, quiet
 from nas.run import write_atomic
 from search_spaces.errors import ConfigError, MeasurementError
@@ -187,6 +187,45 @@ def add_device(
         MeasurementError: The device goes away, never settles, or too few networks were timed.
     """
     start = time.monotonic()
+    _check_more(device, more)
+    fingerprint = device.backend.fingerprint()
+    if isinstance(device.backend, Table):
+        space = carried_space(device.backend) or space
+    few = choose_probes(space, ProbeOptions(networks=10, seed=options.seed), allowed=frozenset(device.allow_ops))
+    scheme = choose_scheme(device, fingerprint, few, graph_input, folder=scratch)
+    device = suited(device, fingerprint, scheme)
+    if isinstance(device.backend, Table):
+        table, before = match_table(device.backend), 0
+        fitted = _imported(device, device.backend, model, table)
+    else:
+        kept = profile_path(store, device.name, fingerprint, probe_digest(space, graph_input, device))
+        table, before = None, len(Profile.load(kept).networks) if kept.exists() else 0
+        fitted = fitted_device(
+            device, model, space, graph_input, options, store=store, scratch=scratch, progress=progress
+        )
+    suggestions = suggest(fitted, space, count=max(more, 10), seed=options.seed)
+    if more:
+        chosen = [(item.architecture, "probe") for item in suggestions[:more]]
+        anchors = choose_anchors(fitted.profile, device.precisions)
+        found = try_networks(device, chosen, graph_input, folder=scratch, anchors=anchors, progress=progress)
+        fitted = fitted.refitted(model, found)
+        suggestions = suggest(fitted, space, count=10, seed=options.seed)
+    fitted, accuracy = _judged(fitted, model)
+    path = profile_path(store, device.name, fitted.profile.fingerprint, fitted.profile.probes)
+    write_atomic(path, fitted.profile.to_json())
+    return AddedDevice(
+        fitted=fitted,
+        scheme=scheme,
+        accuracy=accuracy,
+        suggestions=tuple(suggestions),
+        path=path,
+        seconds=time.monotonic() - start,
+        known_before=before,
+        table=table,
+    )
+
+
+def _check_more(device: Device, more: int) -> None:
     if more < 0:
         raise ValueError(f"more must not be negative, got {more}")
     if more and not device.backend.live:
@@ -194,37 +233,21 @@ def add_device(
             f"--more {more}: nothing here can time files on {device.name!r}, a table of what was timed; leave --more "
             "out, and the networks to time next are printed for whoever has the board"
         )
-    fingerprint = device.backend.fingerprint()
-    if isinstance(device.backend, Table):
-        space = carried_space(device.backend) or space
-    few = choose_probes(space, ProbeOptions(networks=10, seed=options.seed), allowed=frozenset(device.allow_ops))
-    scheme = choose_scheme(device, fingerprint, few, graph_input, folder=scratch)
-    device = suited(device, fingerprint, scheme)
-    matched, before = None, 0
-    if isinstance(device.backend, Table):
-        matched = match_table(device.backend)
-        device, profile = import_table(device, device.backend)
-        now = False
-    else:
-        kept = profile_path(store, device.name, fingerprint, probe_digest(space, graph_input, device))
-        before = len(Profile.load(kept).networks) if kept.exists() else 0
-        profile, now = stored_profile(
-            device, fingerprint, space, graph_input, options, store=store, scratch=scratch, progress=progress
-        )
+
+
+def _imported(device: Device, table: Table, model: LatencyModel, match: TableMatch) -> FittedDevice:
+    """Return the device of a table with its models; raises MeasurementError with the counts of the table's rows."""
+    device, profile = import_table(device, table)
     try:
         predictors = fit(model, device, profile)
     except MeasurementError as error:
-        if matched is None:
-            raise
-        raise MeasurementError(f"{error}; {matched.sentence()}") from error
-    fitted = FittedDevice(device=device, profile=profile, predictors=predictors, measured_now=now)
-    suggestions = suggest(fitted, space, count=max(more, 10), seed=options.seed)
-    if more:
-        chosen = [(item.architecture, "probe") for item in suggestions[:more]]
-        anchors = choose_anchors(profile, device.precisions)
-        found = try_networks(device, chosen, graph_input, folder=scratch, anchors=anchors, progress=progress)
-        fitted = fitted.refitted(model, found)
-        suggestions = suggest(fitted, space, count=10, seed=options.seed)
+        raise MeasurementError(f"{error}; {match.sentence()}") from error
+    return FittedDevice(device=device, profile=profile, predictors=predictors, measured_now=False)
+
+
+def _judged(fitted: FittedDevice, model: LatencyModel) -> tuple[FittedDevice, tuple[Accuracy, ...]]:
+    """Return the device with a profile that says what its models are worth, and the same by precision."""
+    device = fitted.device
     accuracy = tuple(
         accuracy_of(predictor, fitted.profile, precision, device, model)
         for precision, predictor in fitted.predictors.items()
@@ -235,18 +258,7 @@ def add_device(
         protocol=describe(device.backend),
         accuracy={item.precision: item.to_dict() for item in accuracy},
     )
-    path = profile_path(store, device.name, profile.fingerprint, profile.probes)
-    write_atomic(path, profile.to_json())
-    return AddedDevice(
-        fitted=replace(fitted, profile=profile),
-        scheme=scheme,
-        accuracy=accuracy,
-        suggestions=tuple(suggestions),
-        path=path,
-        seconds=time.monotonic() - start,
-        known_before=before,
-        table=matched,
-    )
+    return replace(fitted, profile=profile), accuracy
 
 
 def accuracy_of(
